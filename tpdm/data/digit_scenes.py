@@ -1,0 +1,34 @@
+"""Small scenes whose difficulty varies: a grid of cells, each empty or holding one real digit."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tpdm.data.digits import CELL, EMPTY, join_cells, parse_labels, real_digits
+from tpdm.registry import register
+from tpdm.types import CondSpec, DataShape
+
+
+@register("data", "digit_scenes")
+class DigitScenes:
+    """As many digits as cells or fewer, every count equally often; the condition names each cell's symbol."""
+
+    def __init__(self, rows: int, cols: int, *, split: str):
+        self.images, self.labels = real_digits(split)
+        self.cells = (rows, cols)
+        self.shape = DataShape(1, rows * CELL, cols * CELL)
+        self.cond = CondSpec(slots=rows * cols, symbols=EMPTY + 1)
+
+    def batch(
+        self, n: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, "n slots"]]:
+        slots = self.cond.slots
+        count = torch.randint(slots + 1, (n, 1), generator=generator)
+        rank = torch.rand(n, slots, generator=generator).argsort(1).argsort(1)  # a random order of the cells
+        filled = rank < count  # (n, slots)
+        index = torch.randint(len(self.images), (n, slots), generator=generator)
+        tiles = torch.where(filled[..., None, None, None], self.images[index], -1.0)
+        return join_cells(tiles, self.cells), torch.where(filled, self.labels[index], EMPTY)
+
+    def parse_labels(self, labels: list[str | int]) -> Int[Tensor, "n slots"]:
+        return parse_labels(labels, self.cond)
