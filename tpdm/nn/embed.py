@@ -1,0 +1,51 @@
+"""Embeddings of time and of labels. The only place where a label is dropped."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tpdm.types import CondSpec
+
+
+def fourier(value: Float[Tensor, "B"], width: int, max_frequency: float) -> Float[Tensor, "B E"]:
+    """Cosines, then sines, of `value` at frequencies falling geometrically from `max_frequency` over four decades."""
+    exponent = torch.arange(width // 2, device=value.device) / (width // 2)
+    angle = value.float()[:, None] * max_frequency * torch.exp(-math.log(1e4) * exponent)
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """Fourier features of the timestep through an MLP (DiT).
+
+    `max_frequency` is in radians per unit of t = timestep / 1000. The published DiT has 1000, which makes the network
+    rough in t; at about 100 or less a schedule can be moved a little without changing the image at random.
+    """
+
+    def __init__(self, width: int, max_frequency: float, fourier_width: int = 256):
+        super().__init__()
+        self.max_frequency = max_frequency
+        self.fourier_width = fourier_width
+        self.mlp = nn.Sequential(nn.Linear(fourier_width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        x = fourier(timestep, self.fourier_width, self.max_frequency / 1000)
+        return self.mlp(x.to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedding(nn.Module):
+    """One table per slot of labels; in training a sample's labels are all dropped with probability `dropout`."""
+
+    def __init__(self, cond: CondSpec, width: int, dropout: float):
+        super().__init__()
+        self.null = cond.symbols
+        self.dropout = dropout
+        self.table = nn.Embedding(cond.slots * (cond.symbols + 1), width)
+        self.register_buffer("offset", torch.arange(cond.slots) * (cond.symbols + 1), persistent=False)
+
+    def forward(self, cond: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+        if self.training and self.dropout > 0:
+            dropped = torch.rand(len(cond), 1, device=cond.device) < self.dropout
+            cond = torch.where(dropped, self.null, cond)
+        return self.table(cond + self.offset)

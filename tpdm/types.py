@@ -1,0 +1,143 @@
+"""Shared records and protocols: what the parts of the house say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.distributions import Beta
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """Size of the state a denoiser works on: pixels, or latents after the codec."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __iter__(self):
+        return iter((self.channels, self.height, self.width))
+
+
+@dataclass(frozen=True)
+class CondSpec:
+    """Label conditioning: `slots` integers per sample, each in [0, symbols); `symbols` itself is the null label."""
+
+    slots: int
+    symbols: int
+
+
+class Coefficients(NamedTuple):
+    """Path coefficients at t, each (B,) float32: x = alpha * x0 + sigma * eps, and their derivatives in t."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Sizes of a backbone's Features, known before any forward pass; what a predictor is built from."""
+
+    width: int
+    temb_width: int
+    text_width: int | None
+    hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone shows of itself: references to tensors it holds anyway."""
+
+    first: Float[Tensor, "B N D"]  # tokens after the patch or stem embedding
+    last: Float[Tensor, "B N D"]  # tokens after the final norm, before the output projection
+    temb: Float[Tensor, "B E"]  # the embedding the blocks were modulated with
+    text: Float[Tensor, "B M T"] | None  # the conditioning tokens
+    hw: tuple[int, int]  # N == h * w, raster order
+
+    def map(self, function) -> Features:
+        """The same record with `function` applied to every tensor."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "hw"}
+        return replace(self, **{name: None if x is None else function(x) for name, x in tensors.items()})
+
+    def __getitem__(self, rows) -> Features:
+        return self.map(lambda x: x[rows])
+
+    @staticmethod
+    def cat(parts: list[Features]) -> Features:
+        """Concatenates along the batch axis."""
+        text = None if parts[0].text is None else torch.cat([p.text for p in parts])
+        first, last, temb = (torch.cat([getattr(p, name) for p in parts]) for name in ("first", "last", "temb"))
+        return Features(first, last, temb, text, parts[0].hw)
+
+
+class Prediction(NamedTuple):
+    """A denoiser's answer at (x, t): both ends of the path through x, float32."""
+
+    x0: Float[Tensor, "B C H W"]
+    eps: Float[Tensor, "B C H W"]
+    features: Features
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Where samples went: K is the longest; a row that ended earlier stays at t = 0."""
+
+    x0: Float[Tensor, "B C H W"]
+    t: Float[Tensor, "B K+1"]
+    alive: Bool[Tensor, "B K"]  # True where step k was really taken
+    nfe: Int[Tensor, "B"]  # denoiser calls
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A trajectory whose times a predictor drew, with what is needed to score those draws again."""
+
+    trajectory: Trajectory
+    ratio: Float[Tensor, "B K"]  # the action, t_next / t as drawn; 1 where nothing was drawn
+    log_prob: Float[Tensor, "B K"]  # 0 where nothing was drawn
+    drawn: Bool[Tensor, "B K"]  # alive, and not the forced last step
+    features: Features | None  # the rows of `drawn`, step-major: R = drawn.sum()
+
+
+class Scheduler(Protocol):
+    """A noise path: t in [0, 1], 1 is noise, 0 is data."""
+
+    predicts: str
+
+    def __call__(self, t: Float[Tensor, "B"]) -> Coefficients: ...
+
+    def timestep(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """What a network is told of t, in [0, 1000]."""
+        ...
+
+    def warp(self, u: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Uniform position u in [0, 1] to the t this path spends it on (SD3's shift; identity elsewhere)."""
+        ...
+
+    def noise_level(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """sigma / (alpha + sigma): the flow time of equal signal-to-noise ratio."""
+        ...
+
+    def time_at(self, noise_level: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Inverse of `noise_level`."""
+        ...
+
+
+class DenoiserLike(Protocol):
+    """Anything that answers (x, t, cond) with both ends of the path."""
+
+    scheduler: Scheduler
+
+    def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction: ...
+
+
+class TimePredictor(Protocol):
+    """Reads a denoiser's features and the noise level; answers with a Beta over ratio = t_next / t."""
+
+    def __call__(self, features: Features, t: Float[Tensor, "B"]) -> Beta: ...
