@@ -101,8 +101,7 @@ def lookup(group: str, name: str, key: str = "") -> Callable[..., Any]:
 
 def choices(component: Callable[..., Any]) -> dict[str, Any]:
     """Annotation of every argument that the YAML lists."""
-    hints = _hints(component)
-    return {p.name: hints[p.name] for p in _parameters(component) if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return {p.name: p.annotation for p in _parameters(component) if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
 def build(group: str, cfg: Mapping[str, Any], **facts: Any) -> Any:
@@ -269,14 +268,7 @@ def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 @cache
 def _parameters(component: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
-    return tuple(inspect.signature(component).parameters.values())
-
-
-@cache
-def _hints(component: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(
-        component.__init__ if isinstance(component, type) else component, include_extras=True
-    )
+    return tuple(inspect.signature(component, eval_str=True).parameters.values())
 
 
 @cache
