@@ -12,7 +12,7 @@ SEEDS = 2**32  # torch's CPU generator reads the low 32 bits of a seed and ignor
 
 
 def generators(seeds: Sequence[int], stream: int = 0) -> list[Generator]:
-    """One CPU generator per sample; stream 0 is torch's own for that seed, the others are independent of it."""
+    """One CPU generator per sample: torch's own for that seed, or another stream, independent of it."""
     return [Generator().manual_seed(_mixed(seed, stream)) for seed in seeds]
 
 
@@ -23,7 +23,7 @@ def draw(sources: Sequence[Generator], shape: Iterable[int]) -> Tensor:
 
 
 def initial_noise(seeds: Sequence[int], shape: Iterable[int]) -> Tensor:
-    """(B, *shape): where the trajectories of these seeds start. diffusers' pipelines draw the same per seed."""
+    """(B, *shape): where the trajectories of these seeds start; what diffusers' pipelines draw for them too."""
     return draw(generators(seeds), shape)
 
 

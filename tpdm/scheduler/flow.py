@@ -14,7 +14,7 @@ from tpdm.types import Coefficients
 
 @register("scheduler", "flow")
 class Flow:
-    """x = (1 - t) x0 + t eps. `shift` bends positions (`warp`), never the path, so t is always the noise level."""
+    """x = (1 - t) x0 + t eps. `shift` moves positions (`warp`), never the path: t is the noise level."""
 
     t_max = 1.0
 

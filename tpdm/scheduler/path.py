@@ -67,15 +67,19 @@ class NoiseLevelPath:
 class Retimed:
     """A denoiser that is asked for noise levels and answers as at the time of that level."""
 
-    def __init__(self, denoiser: DenoiserLike, scheduler: NoiseLevelPath) -> None:
-        self.denoiser, self.scheduler = denoiser, scheduler
+    def __init__(self, denoiser: DenoiserLike) -> None:
+        self.denoiser = denoiser
+        self.scheduler: Scheduler = NoiseLevelPath(denoiser.scheduler)
 
     def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
-        return self.denoiser(x, self.scheduler.base.time_at(t), cond)
+        return self.denoiser(x, self.denoiser.scheduler.time_at(t), cond)
+
+
+def by_noise_level(scheduler: Scheduler) -> Flow | NoiseLevelPath:
+    """The same path with time measured by the noise level."""
+    return scheduler if isinstance(scheduler, Flow | NoiseLevelPath) else NoiseLevelPath(scheduler)
 
 
 def retimed(denoiser: DenoiserLike) -> DenoiserLike:
-    """The same denoiser with time measured by the noise level; itself where that is the case already."""
-    if isinstance(denoiser.scheduler, Flow | NoiseLevelPath):
-        return denoiser
-    return Retimed(denoiser, NoiseLevelPath(denoiser.scheduler))
+    """The same denoiser on that path; itself where time is the noise level already."""
+    return denoiser if isinstance(denoiser.scheduler, Flow | NoiseLevelPath) else Retimed(denoiser)

@@ -1,0 +1,89 @@
+"""Time grids: num_steps + 1 noise levels falling from exactly 1 (pure noise) to exactly 0 (data)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.registry import Positive, Range, register
+
+Levels = Float[Tensor, "N+1"]
+Grid = Callable[[int], Levels]
+Last = Annotated[float, Range(above=0, below=1)]
+
+
+@register("sampler/grid", "uniform")
+def uniform(num_steps: int, /) -> Levels:
+    return _falling(num_steps).float()
+
+
+@register("sampler/grid", "shifted")
+def shifted(num_steps: int, /, shift: Positive[float]) -> Levels:
+    """SD3's shift of a uniform grid (Esser et al. 2024, eq. 23; shift 3).
+
+    diffusers shifts its smallest noise level once more on the way, so that its own SD3 grid ends in a step
+    from .0089 to 0 whatever the number of steps: nearly a call wasted. This one is the formula and no more.
+    """
+    u = _falling(num_steps)
+    return (shift * u / (1 + (shift - 1) * u)).float()
+
+
+@register("sampler/grid", "cosine")
+def cosine(num_steps: int, /) -> Levels:
+    """The noise levels of a cosine path, tan(pi u / 2) / (1 + tan(pi u / 2)) (Esser et al. 2024)."""
+    angle = _falling(num_steps) * torch.pi / 2
+    return _ended(angle.sin() / (angle.sin() + angle.cos()))
+
+
+@register("sampler/grid", "karras")
+def karras(num_steps: int, /, rho: Positive[float], last: Last) -> Levels:
+    """Karras et al. 2022, eq. 5: 1 to `last`, then 0; on noise levels, as diffusers does for flows."""
+    ramp = torch.linspace(1, 0, num_steps, dtype=torch.float64)
+    end = last ** (1 / rho)
+    return _ended(torch.cat([(end + ramp * (1 - end)) ** rho, torch.zeros(1)]))
+
+
+@register("sampler/grid", "exponential")
+def exponential(num_steps: int, /, last: Last) -> Levels:
+    """Equal ratios from 1 to `last`, then 0."""
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    return _ended(torch.cat([last**ramp, torch.zeros(1)]))
+
+
+@register("sampler/grid", "beta")
+def beta(num_steps: int, /, a: Positive[float], b: Positive[float]) -> Levels:
+    """Quantiles of Beta(a, b) (Lee et al. 2024, with a = b = .6)."""
+    from scipy.special import betaincinv
+
+    return _ended(torch.from_numpy(betaincinv(a, b, _falling(num_steps).numpy())))
+
+
+@register("sampler/grid", "learned")
+def learned(num_steps: int, /, path: str) -> Levels:
+    """A JSON file that holds one list: num_steps + 1 noise levels from 1 to 0."""
+    levels = torch.tensor(json.loads(Path(path).read_text()), dtype=torch.float64)
+    if len(levels) != num_steps + 1:
+        raise ValueError(
+            f"sampler.num_steps={num_steps} does not fit sampler.grid.path={path}: a grid of {len(levels) - 1} steps"
+        )
+    if levels[0] != 1 or levels[-1] != 0 or (levels.diff() >= 0).any():
+        raise ValueError(
+            f"sampler.grid.path={path} does not fall from 1 to 0 step by step: {levels.tolist()}"
+        )
+    return levels.float()
+
+
+def _falling(num_steps: int) -> Tensor:
+    return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+
+
+def _ended(levels: Tensor) -> Levels:
+    """Both ends exact, where rounding left them beside 1 and 0."""
+    levels[0], levels[-1] = 1, 0
+    return levels.float()
