@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tpdm.data.digits import CELL, EMPTY, join_cells, parse_labels, real_digits
-from tpdm.registry import register
+from tpdm.registry import Positive, register
 from tpdm.types import CondSpec, DataShape
 
 
@@ -13,7 +13,7 @@ from tpdm.types import CondSpec, DataShape
 class DigitScenes:
     """As many digits as cells or fewer, every count equally often; the condition names each cell's symbol."""
 
-    def __init__(self, rows: int, cols: int, *, split: str):
+    def __init__(self, rows: Positive[int], cols: Positive[int], *, split: str):
         self.images, self.labels = real_digits(split)
         self.cells = (rows, cols)
         self.shape = DataShape(1, rows * CELL, cols * CELL)

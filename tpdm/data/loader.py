@@ -20,7 +20,7 @@ class Data(Protocol):
 
 
 class Loader(Iterator[tuple[Tensor, Tensor]]):
-    """An endless stream whose batch `step` is a function of (seed, rank, step): no past to replay, none to save.
+    """An endless stream whose batch k is a function of (seed, rank, k): no past to replay or to save.
 
     `batch_size` is one rank's; each rank draws from a stream of its own.
     """
@@ -36,7 +36,7 @@ class Loader(Iterator[tuple[Tensor, Tensor]]):
         return batch
 
     def generator(self, step: int) -> torch.Generator:
-        """The randomness of one batch; numpy's SeedSequence keeps neighbouring (seed, rank, step) unrelated."""
+        """The randomness of one batch; numpy's SeedSequence parts neighbouring (seed, rank, step)."""
         state = np.random.SeedSequence((self.seed, self.rank, step)).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
@@ -47,7 +47,7 @@ class Loader(Iterator[tuple[Tensor, Tensor]]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         if state["world_size"] != self.world_size:
             raise ValueError(
-                f"the data position was saved by {state['world_size']} ranks and is loaded by {self.world_size}; "
-                f"resume on {state['world_size']} ranks"
+                f"the data position was saved with {state['world_size']} ranks and cannot be found again "
+                f"with {self.world_size}; resume with {state['world_size']} ranks"
             )
         self.step = state["step"]
