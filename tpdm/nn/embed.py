@@ -34,6 +34,19 @@ class TimeEmbedding(nn.Module):
         return self.mlp(x.to(self.mlp[0].weight.dtype))
 
 
+class LogTimeEmbedding(nn.Module):
+    """Fourier features of log t through an MLP: as sensitive at t = 0.01 as at t = 1."""
+
+    def __init__(self, width: int, fourier_width: int, max_frequency: float = 10.0):
+        super().__init__()
+        self.fourier_width, self.max_frequency = fourier_width, max_frequency
+        self.mlp = nn.Sequential(nn.Linear(fourier_width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        x = fourier(t.float().clamp_min(1e-4).log(), self.fourier_width, self.max_frequency)
+        return self.mlp(x.to(self.mlp[0].weight.dtype))
+
+
 class LabelEmbedding(nn.Module):
     """One table per slot of labels; in training a sample's labels are all dropped with probability `dropout`."""
 

@@ -1,0 +1,68 @@
+"""Denoiser: a backbone on a noise path, answering with both ends of it. Guided: the same under guidance."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tpdm.scheduler.path import ends, expand
+from tpdm.types import DenoiserLike, Prediction, Scheduler
+
+
+class Denoiser(nn.Module):
+    """(x, t, cond) -> Prediction. The network runs in its own precision; x0 and eps are float32."""
+
+    def __init__(self, backbone: nn.Module, scheduler: Scheduler):
+        super().__init__()
+        self.backbone = backbone
+        self.scheduler = scheduler
+
+    def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
+        raw, features = self.backbone(x, self.scheduler.timestep(t), cond)
+        x0, eps = ends(self.scheduler.predicts, self.scheduler(t), x, raw.float())
+        return Prediction(x0, eps, features)
+
+    def loss(
+        self, x0: Float[Tensor, "B C H W"], eps: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor
+    ) -> Float[Tensor, "B"]:
+        """Mean squared error of the raw output: conditional flow matching (Lipman et al. 2023, eq. 9) for a
+        velocity, L_simple (Ho et al. 2020, eq. 14) for eps."""
+        c = self.scheduler(t)
+        x = expand(c.alpha, x0) * x0 + expand(c.sigma, x0) * eps
+        raw, _ = self.backbone(x, self.scheduler.timestep(t), cond)
+        match self.scheduler.predicts:
+            case "velocity":
+                target = expand(c.d_alpha, x0) * x0 + expand(c.d_sigma, x0) * eps
+            case "x0":
+                target = x0
+            case _:
+                target = eps
+        return (raw.float() - target).square().flatten(1).mean(1)
+
+
+class Guided(nn.Module):
+    """Classifier-free guidance (Ho & Salimans 2022, eq. 6): uncond + guidance_scale * (cond - uncond).
+
+    The unconditional half comes first in the doubled batch. Features are combined with the same weights.
+    """
+
+    def __init__(self, denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor):
+        super().__init__()
+        self.denoiser = denoiser
+        self.scheduler = denoiser.scheduler
+        self.guidance_scale = guidance_scale
+        self.register_buffer("null_cond", null_cond, persistent=False)
+
+    def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
+        null = self.null_cond.to(cond.device).expand_as(cond)
+        x0, eps, features = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), torch.cat([null, cond]))
+        return Prediction(self.combine(x0), self.combine(eps), features.map(self.combine))
+
+    def combine(self, both: Tensor) -> Tensor:
+        uncond, cond = both.chunk(2)
+        return torch.lerp(uncond, cond, self.guidance_scale)
+
+
+def guided(denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor) -> DenoiserLike:
+    """The denoiser itself at a scale of 1, where guidance is off and the second pass would be wasted."""
+    return denoiser if guidance_scale == 1 else Guided(denoiser, guidance_scale, null_cond=null_cond)
+

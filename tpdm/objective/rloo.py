@@ -1,0 +1,15 @@
+"""Advantages from siblings: REINFORCE with a leave-one-out baseline."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rloo(reward: Float[Tensor, "P S"]) -> Float[Tensor, "P S"]:
+    """Each sample against the mean of its siblings (Kool et al. 2019; Ahmadian et al. 2024, eq. 8)."""
+    others = (reward.sum(1, keepdim=True) - reward) / (reward.shape[1] - 1)
+    return reward - others
+
+
+def standardise(advantage: Float[Tensor, "P S"], clip: float) -> Float[Tensor, "P S"]:
+    """Over the batch's standard deviation, clamped to `clip`, so that the learning rate has no unit of reward."""
+    return (advantage / advantage.std().clamp_min(1e-12)).clamp(-clip, clip)

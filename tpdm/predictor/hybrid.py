@@ -1,0 +1,22 @@
+"""One predictor for sweeps over both designs: the same interface and file format whichever is inside."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Beta
+
+from tpdm.registry import register
+from tpdm.types import Features, FeatureSpec, TimePredictor
+
+
+@register("predictor", "hybrid")
+class HybridPredictor(nn.Module):
+    """Holds the predictor that `arch` names (conf/predictor/arch), cnn or vit."""
+
+    def __init__(self, arch: Callable[..., TimePredictor], *, features: FeatureSpec):
+        super().__init__()
+        self.inner = arch(features=features)
+
+    def forward(self, features: Features, t: Float[Tensor, "B"]) -> Beta:
+        return self.inner(features, t)

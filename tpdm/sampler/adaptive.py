@@ -1,0 +1,118 @@
+"""Times drawn sample by sample: rollout, its replay, and the sampler that runs a trained predictor."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Beta
+
+from tpdm.registry import Positive, Range, register
+from tpdm.sampler.integrate import Step, integrate
+from tpdm.types import DenoiserLike, Features, Rollout, TimePredictor, Trajectory
+
+Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samples they are) -> ratio (R,)
+
+
+@register("sampler", "adaptive")
+class AdaptiveSampler:
+    """The predictor decides: t_next = ratio * t, until it falls below t_min or the steps run out.
+
+    `draw` is what sampling does with the Beta: its mode, or a draw from it. Raises ValueError where the bounds of the
+    ratio are not ordered.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Tensor],
+        max_steps: Positive[int],
+        t_min: Annotated[float, Range(above=0, below=1)],
+        min_ratio: Annotated[float, Range(above=0, below=1)],
+        max_ratio: Annotated[float, Range(above=0, below=1)],
+        draw: Literal["mode", "sample"],
+        *,
+        predictor: TimePredictor | None = None,
+    ):
+        if min_ratio >= max_ratio:
+            raise ValueError(f"sampler.min_ratio={min_ratio} is not below sampler.max_ratio={max_ratio}")
+        self.step: Step = step
+        self.max_steps, self.t_min = max_steps, t_min
+        self.min_ratio, self.max_ratio = min_ratio, max_ratio
+        self.draw = draw
+        self.predictor = predictor
+
+    def __call__(
+        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, seeds: Sequence[int]
+    ) -> Trajectory:
+        if self.predictor is None:
+            raise ValueError("sampler=adaptive needs a trained predictor; choose a fixed sampler, such as sampler=euler")
+        draw = mode if self.draw == "mode" else sample_by_seed(seeds)
+        return self.rollout(self.predictor, denoiser, noise, cond, draw, keep_features=False).trajectory
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        predictor: TimePredictor,
+        denoiser: DenoiserLike,
+        noise: Float[Tensor, "B C H W"],
+        cond: Tensor,
+        draw: Draw,
+        keep_features: bool = True,
+    ) -> Rollout:
+        """Draws a trajectory for every row of `noise`, remembering each draw so that `replay` can score it."""
+        ratio = torch.ones(len(noise), self.max_steps, device=noise.device)
+        log_prob = torch.zeros_like(ratio)
+        drawn = torch.zeros_like(ratio, dtype=torch.bool)
+        kept: list[Features] = []
+
+        def next_time(features: Features, t: Tensor, rows: Tensor, k: int) -> Tensor:
+            dist = predictor(features, t)
+            r = draw(dist, rows).clamp(self.min_ratio, self.max_ratio)
+            ratio[rows, k], log_prob[rows, k], drawn[rows, k] = r, dist.log_prob(r), True
+            if keep_features:
+                kept.append(features)
+            return t * r
+
+        trajectory = integrate(denoiser, noise, cond, next_time, self.step, self.max_steps, self.t_min)
+        k = trajectory.alive.shape[1]
+        features = Features.cat(kept) if kept else None
+        return Rollout(trajectory, ratio[:, :k], log_prob[:, :k], drawn[:, :k], features)
+
+
+def replay(predictor: TimePredictor, rollout: Rollout) -> tuple[Beta, Float[Tensor, "B"]]:
+    """Scores the stored ratios under `predictor` in one batch: its Beta for every drawn row, step-major, and
+    log p of each trajectory."""
+    assert rollout.features is not None, "this rollout kept no features"
+    step, row = rollout.drawn.T.nonzero(as_tuple=True)  # step-major, as the features were kept
+    dist = predictor(rollout.features, rollout.trajectory.t[row, step])
+    log_prob = dist.log_prob(rollout.ratio[row, step])
+    return dist, log_prob.new_zeros(len(rollout.ratio)).index_add(0, row, log_prob)
+
+
+def mode(dist: Beta, rows: Tensor) -> Tensor:
+    """The ratio of highest density, what a trained predictor is judged by."""
+    return dist.mode
+
+
+def sample(generator: torch.Generator) -> Draw:
+    """Draws from the Beta as a quotient of two Gammas, with a generator that torch.distributions cannot take."""
+
+    def draw(dist: Beta, rows: Tensor) -> Tensor:
+        both = torch.stack([dist.concentration1, dist.concentration0])
+        gamma = torch._standard_gamma(both, generator)
+        return gamma[0] / gamma.sum(0)
+
+    return draw
+
+
+def sample_by_seed(seeds: Sequence[int]) -> Draw:
+    """Draws with one generator per sample, so that neither batch size nor order matters."""
+    draws = [sample(torch.Generator().manual_seed(seed)) for seed in seeds]
+
+    def draw(dist: Beta, rows: Tensor) -> Tensor:
+        one_by_one = zip(rows.tolist(), dist.concentration1.cpu(), dist.concentration0.cpu(), strict=True)
+        ratio = [draws[row](Beta(c1, c0), rows) for row, c1, c0 in one_by_one]
+        return torch.stack(ratio).to(dist.concentration1.device)
+
+    return draw

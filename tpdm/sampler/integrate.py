@@ -1,0 +1,71 @@
+"""The walk from noise to data when every sample has its own times. A finished sample leaves the batch."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tpdm.sampler.step import Past
+from tpdm.scheduler.path import retimed
+from tpdm.types import DenoiserLike, Features, Trajectory
+
+Step = Callable[..., Tensor]
+
+
+class NextTime(Protocol):
+    """Chooses where the rows still alive go next: their features, their t, which samples they are, and k."""
+
+    def __call__(
+        self, features: Features, t: Float[Tensor, "R"], rows: Int[Tensor, "R"], k: int
+    ) -> Float[Tensor, "R"]: ...
+
+
+@torch.no_grad()
+def integrate(
+    denoiser: DenoiserLike,
+    noise: Float[Tensor, "B C H W"],
+    cond: Tensor,
+    next_time: NextTime,
+    step: Step,
+    max_steps: int,
+    t_min: float = 0.0,
+) -> Trajectory:
+    """Runs every sample until its next time falls below `t_min`, which becomes 0, or to 0 at `max_steps`.
+
+    Times are noise levels, whatever the path. The network only ever sees the rows still alive.
+    """
+    denoiser = retimed(denoiser)
+    path = denoiser.scheduler
+    times = noise.new_zeros(len(noise), max_steps + 1)
+    times[:, 0] = path.t_max
+    end = torch.empty_like(noise)
+    rows = torch.arange(len(noise), device=noise.device)
+    x, past = noise, None
+
+    for k in range(max_steps):
+        t = times[rows, k]
+        p = denoiser(x, t, cond)
+        t_next = next_time(p.features, t, rows, k) if k + 1 < max_steps else torch.zeros_like(t)
+        t_next = torch.where(t_next < t_min, 0.0, t_next)
+        x = step(path, p, t, t_next, past)
+        past = Past(p.x0, p.eps, t)
+        times[rows, k + 1] = t_next
+
+        finished = t_next == 0
+        if finished.any():
+            end[rows[finished]] = x[finished]
+            keep = ~finished
+            rows, x, cond, past = rows[keep], x[keep], cond[keep], Past(*(value[keep] for value in past))
+        if len(rows) == 0:
+            break
+
+    times = times[:, : k + 2]
+    alive = times[:, :-1] > 0
+    return Trajectory(end, times, alive, alive.sum(1))
+
+
+def follow(times: Float[Tensor, "B K+1"]) -> NextTime:
+    """Visits times that are known beforehand, a row of them per sample."""
+    return lambda features, t, rows, k: times[rows, k + 1]

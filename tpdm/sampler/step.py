@@ -1,0 +1,68 @@
+"""One step from t to t_next, for rows that each have their own times. All steps are exact where the ends are.
+
+The path is any Scheduler; `past` is the previous prediction of the same rows, None on the first step.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.registry import register
+from tpdm.scheduler.path import expand
+from tpdm.types import Prediction, Scheduler
+
+
+class Past(NamedTuple):
+    """What a multistep method remembers of each row."""
+
+    x0: Float[Tensor, "B C H W"]
+    eps: Float[Tensor, "B C H W"]
+    t: Float[Tensor, "B"]
+
+
+@register("sampler/step", "ddim")
+def ddim(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | None, /) -> Tensor:
+    """Deterministic DDIM (Song et al. 2021, eq. 12 with sigma = 0); Euler's method on the flow path."""
+    c = path(t_next)
+    return expand(c.alpha, p.x0) * p.x0 + expand(c.sigma, p.x0) * p.eps
+
+
+@register("sampler/step", "dpmpp_2m")
+def dpmpp_2m(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | None, /) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM, with x0 extrapolated linearly in log-SNR.
+
+    First order where a step begins or the history lies at pure noise, and on the step to t = 0, where log-SNR has no end.
+    """
+    x = ddim(path, p, t, t_next, None)
+    if past is None:
+        return x
+    c = path(t_next)
+    log_snr, log_snr_next, log_snr_past = (half_log_snr(path, time) for time in (t, t_next, past.t))
+    h, h_past = log_snr_next - log_snr, log_snr - log_snr_past
+    weight = c.alpha * -torch.expm1(-h) * h / (2 * h_past)
+    weight = torch.where((t_next > 0) & h_past.isfinite(), weight, 0.0)
+    return x + expand(weight, x) * (p.x0 - past.x0)
+
+
+@register("sampler/step", "ab2")
+def ab2(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | None, /) -> Tensor:
+    """Two-step Adams-Bashforth (Hairer, Norsett & Wanner 1993, III.1) on both ends of the path.
+
+    DDIM plus h / (2 h_past) of what the ends moved since the last step; on the flow path, where the velocity is
+    eps - x0, this is the textbook formula with unequal steps.
+    """
+    x = ddim(path, p, t, t_next, None)
+    if past is None:
+        return x
+    now, then = path(t), path(t_next)
+    weight = (t_next - t) / (2 * (t - past.t))
+    x0_weight, eps_weight = weight * (then.alpha - now.alpha), weight * (then.sigma - now.sigma)
+    return x + expand(x0_weight, x) * (p.x0 - past.x0) + expand(eps_weight, x) * (p.eps - past.eps)
+
+
+def half_log_snr(path: Scheduler, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """lambda = log(alpha / sigma), which steps of the DPM-Solver family are measured in."""
+    c = path(t)
+    return c.alpha.log() - c.sigma.log()
