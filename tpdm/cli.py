@@ -1,0 +1,201 @@
+"""The door of every command: Hydra composes, the registry validates, an error is one line and a status."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import functools
+import inspect
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.main import get_args_parser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from tpdm.registry import ALIASES, Component, validate
+from tpdm.values import nearest
+
+# Idle OpenMP threads spin by default, which makes a busy machine several times slower. torch reads it at import.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+Main = Callable[[dict[str, Any]], None]
+
+FAILURE, USER_ERROR, INTERRUPTED = 1, 2, 130
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+FLAGS = """\
+--cfg job prints every key with its value, -m runs every combination of values given as a,b,
+-cd FOLDER -cn NAME reads FOLDER/NAME.yaml, --hydra-help tells the rest."""
+
+
+def config_dir() -> Path:
+    """conf/ of the checkout, or the copy of it that a wheel carries."""
+    package = Path(str(files("tpdm")))
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]]:
+    """Makes `main(cfg)` a command: its config is conf/<config_name>.yaml, of the shape of the TypedDict `schema`.
+
+    Its help is the docstring of its module.
+    """
+
+    def decorate(main: Main) -> Callable[[], None]:
+        statuses = []
+
+        @functools.wraps(main)
+        def job(cfg: DictConfig) -> None:
+            # recorded, not raised, so that the other jobs of a sweep still run
+            statuses.append(_status(lambda: main(_checked(cfg, schema)), debug=bool(cfg.get("debug"))))
+
+        command = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)
+
+        @functools.wraps(main)
+        def run() -> None:
+            if _flags().help:
+                print(_help(main, schema))
+                return
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print
+            OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
+            statuses.append(_status(command, debug="debug=true" in sys.argv))
+            if any(statuses):
+                sys.exit(max(statuses))
+
+        return run
+
+    return decorate
+
+
+def _checked(cfg: DictConfig, schema: type) -> dict[str, Any]:
+    """The config as dicts and lists, valid; a job of a sweep gets a folder of its own."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    validate(plain, schema)
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN and plain.get("run_name"):
+        plain["run_name"] += f"_{job.job.num}"
+    return plain
+
+
+def _status(action: Callable[[], Any], debug: bool) -> int:
+    """Exit status of an action; its error becomes one line on stderr, after the traceback if `debug`."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        status, line = describe(error)
+        print(f"tpdm: error: {line}", file=sys.stderr)
+        return status
+    return 0
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Exit status and one line: 2 for what the user can put right, 1 for a failure while running."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return USER_ERROR, _composition(error)
+    line = " ".join(str(error).split())
+    no_room = isinstance(error, OSError) and error.errno in NO_ROOM
+    if no_room or isinstance(error, (ValueError, *WRONG_PATH)):
+        return USER_ERROR, line or type(error).__name__
+    return FAILURE, f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _composition(error: Exception) -> str:
+    """What Hydra or OmegaConf found wrong, with the nearest name that would have been right."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} is no override ({error.message.splitlines()[-2].strip()}); write key=value"
+        )
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key} is missing; give it as {cause.full_key}=VALUE"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return _unknown_key(cause)
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    options = sorted(error.options or {file.stem for folder in _folders() for file in folder.glob("*.yaml")})
+    given = f"{group}={choice}" if group else f"--config-name {choice}"
+    return f"{given} is not known{nearest(choice, options)}; accepted: {', '.join(options)}"
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    key, parent = str(error.full_key), error.parent_node
+    known = [str(name) for name in parent if name != "hydra"] if isinstance(parent, DictConfig) else []
+    near = nearest(str(error.key), known, key.removesuffix(str(error.key)))
+    return f"{key} is no key{near}; accepted: {', '.join(known) or 'no key, it is part of a value'}"
+
+
+def _flags() -> Any:
+    """Hydra's command line, an unknown flag refused in one line instead of argparse's whole usage."""
+
+    def refuse(message: str) -> NoReturn:
+        print(f"tpdm: error: {message}; settings are given as key=value, see --help", file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+    parser = get_args_parser()
+    parser.error = refuse
+    return parser.parse_args()
+
+
+def _folders() -> list[Path]:
+    """Where this command line finds its configs."""
+    given = _flags().config_dir
+    return [*([Path(given)] if given else []), config_dir()]
+
+
+def _help(main: Main, schema: type) -> str:
+    """The command's docstring and the choices of its groups; Hydra's own help takes a second."""
+    components = [key for key, kind in get_type_hints(schema).items() if kind is Component]
+    groups = {ALIASES.get(key, key) for key in components} | {"launcher"}
+    lines = [
+        f"  {group}: {', '.join(known)}"
+        for group, known in _choices().items()
+        if group.split("/")[0] in groups
+    ]
+    about = inspect.getdoc(inspect.getmodule(main)) or ""
+    return "\n".join([about, "", "Groups, chosen by group=choice:", *lines, "", FLAGS])
+
+
+def _choices() -> dict[str, list[str]]:
+    """Every config group and its files."""
+    found: dict[str, set[str]] = {}
+    for folder in _folders():
+        for file in folder.glob("*/**/*.yaml"):
+            found.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}
+
+
+@functools.cache
+def _scratch() -> str:
+    """A folder that is gone at exit, for the file that Hydra insists on writing in a sweep."""
+    folder = tempfile.mkdtemp(prefix="tpdm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,42 @@
+"""python -m tpdm.train [key=value | group=choice ...]
+
+Trains a denoiser, freezes it, trains its Time Predictor, and prints what the predictor gained.
+The same command with the same run_name goes on where it stopped.
+
+Examples:
+  python -m tpdm.train model=dit predictor=vit
+  python -m tpdm.train model/block=cross_attention scheduler=ddpm run_name=blocks
+  python -m tpdm.train sampler/step=dpmpp_2m trainer.max_steps=2000
+  python -m tpdm.train model=dit_s2 dry_run=true
+  python -m tpdm.train -m seed=0,1,2 reward/cost=discounted
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from tpdm.cli import entry
+from tpdm.registry import Component, NonNegative
+
+
+class Settings(TypedDict):
+    """What conf/train.yaml holds."""
+
+    data: Component
+    run_name: str | None
+    runs: str
+    seed: NonNegative[int]
+    device: Literal["auto", "cpu", "cuda"]
+    dry_run: bool
+    debug: bool
+
+
+@entry("train", Settings)
+def main(cfg: dict[str, Any]) -> None:
+    from tpdm import stages
+
+    stages.train(cfg)
+
+
+if __name__ == "__main__":
+    main()
