@@ -20,7 +20,7 @@ def uniform(n: int, generator: Generator, /) -> Float[Tensor, "n"]:
 def logit_normal(
     n: int, generator: Generator, /, mean: float, std: Positive[float], uniform_share: Fraction[float]
 ) -> Float[Tensor, "n"]:
-    """sigmoid(mean + std N(0, 1)) (Esser et al. 2024, eq. 19); a share is uniform, or both ends would starve."""
+    """sigmoid(mean + std N(0, 1)) (Esser et al. 2024, eq. 19); a share is uniform, so that no end starves."""
     normal = torch.randn(n, generator=generator, device=generator.device)
     even, coin = torch.rand(2, n, generator=generator, device=generator.device)
     u = torch.where(coin < uniform_share, even, torch.sigmoid(mean + std * normal))

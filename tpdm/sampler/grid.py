@@ -70,7 +70,7 @@ def learned(num_steps: int, /, path: str) -> Levels:
     levels = torch.tensor(json.loads(Path(path).read_text()), dtype=torch.float64)
     if len(levels) != num_steps + 1:
         raise ValueError(
-            f"sampler.num_steps={num_steps} does not fit sampler.grid.path={path}: a grid of {len(levels) - 1} steps"
+            f"sampler.num_steps={num_steps}, but sampler.grid.path={path} is a grid of {len(levels) - 1} steps"
         )
     if levels[0] != 1 or levels[-1] != 0 or (levels.diff() >= 0).any():
         raise ValueError(

@@ -23,7 +23,7 @@ def draw(sources: Sequence[Generator], shape: Iterable[int]) -> Tensor:
 
 
 def initial_noise(seeds: Sequence[int], shape: Iterable[int]) -> Tensor:
-    """(B, *shape): where the trajectories of these seeds start; what diffusers' pipelines draw for them too."""
+    """(B, *shape): where the trajectories of these seeds start, as in diffusers' pipelines."""
     return draw(generators(seeds), shape)
 
 

@@ -1,0 +1,220 @@
+"""diffusers' own solvers over any noise levels, on the flow path and on variance-preserving ones.
+
+Their grids are replaced, never bent: a solver that reads sigmas gets ours, one that reads a table of
+alphas_cumprod gets a table whose entries are our levels. A denoiser answers with both ends of the path, so
+each solver is handed what it reads: the velocity eps - x0 on the flow path, eps elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.registry import Positive, register
+from tpdm.sampler.grid import Grid
+from tpdm.sampler.noise import step_generators
+from tpdm.scheduler.flow import Flow
+from tpdm.scheduler.path import by_noise_level, retimed
+from tpdm.types import DenoiserLike, Prediction, Trajectory
+
+
+class Walk(NamedTuple):
+    """One of diffusers' schedulers, set to walk down a list of noise levels."""
+
+    scheduler: Any
+    calls: Tensor  # the noise level of every denoiser call
+    keys: Sequence[Any]  # what the scheduler's `step` is told at each of them
+    exploding: bool = False  # its state is x / alpha
+    stochastic: bool = False
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A solver's name and its forms on the two families of paths; None where it has no meaning."""
+
+    name: str
+    flow: Callable[[Tensor], Walk] | None
+    variance_preserving: Callable[[Tensor], Walk]
+
+
+@dataclass(frozen=True)
+class FixedSampler:
+    """Every sample visits the same noise levels: those of `grid`, scaled to where the path starts."""
+
+    num_steps: int
+    grid: Grid
+    solver: Solver
+
+    def __call__(
+        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, seeds: Sequence[int]
+    ) -> Trajectory:
+        levels = by_noise_level(denoiser.scheduler).t_max * self.grid(self.num_steps)
+        return self.along(levels, denoiser, noise, cond, seeds)
+
+    @torch.no_grad()
+    def along(
+        self,
+        levels: Float[Tensor, "N+1"],
+        denoiser: DenoiserLike,
+        noise: Float[Tensor, "B C H W"],
+        cond: Tensor,
+        seeds: Sequence[int],
+    ) -> Trajectory:
+        """The same over given noise levels, which fall to 0."""
+        walk = self._walk(denoiser, levels.detach().cpu())
+        sources = {"generator": step_generators(seeds)} if walk.stochastic else {}
+        denoiser, straight = retimed(denoiser), isinstance(denoiser.scheduler, Flow)
+        state = noise * (walk.scheduler.sigmas[0] ** 2 + 1) ** 0.5 if walk.exploding else noise
+        for level, key in zip(walk.calls.to(noise), walk.keys, strict=True):
+            x = walk.scheduler.scale_model_input(state, key) if walk.exploding else state
+            answer = _read(denoiser(x, level.expand(len(x)), cond), straight)
+            state = walk.scheduler.step(answer, key, state, return_dict=False, **sources)[0]
+        return _trajectory(state, levels, len(walk.calls))
+
+    def _walk(self, denoiser: DenoiserLike, levels: Tensor) -> Walk:
+        if len(levels) < 2 or levels[-1] != 0 or (levels.diff() >= 0).any():
+            raise ValueError(f"noise levels must fall to 0 step by step, got {levels.tolist()}")
+        if not isinstance(denoiser.scheduler, Flow):
+            return self.solver.variance_preserving(levels)
+        if self.solver.flow is None:
+            raise ValueError(
+                f"sampler={self.solver.name} adds the noise of a variance-preserving chain, which "
+                "scheduler=flow does not have; use scheduler=ddpm or another sampler"
+            )
+        return self.solver.flow(levels)
+
+
+def _read(prediction: Prediction, straight: bool) -> Tensor:
+    return prediction.eps - prediction.x0 if straight else prediction.eps
+
+
+def _trajectory(x0: Tensor, levels: Tensor, num_calls: int) -> Trajectory:
+    size, num_steps = len(x0), len(levels) - 1
+    return Trajectory(
+        x0=x0,
+        t=levels.to(x0).expand(size, -1),
+        alive=torch.ones(size, num_steps, dtype=torch.bool, device=x0.device),
+        nfe=torch.full((size,), num_calls, device=x0.device),
+    )
+
+
+def _walk_on_flow(
+    name: str, settings: dict[str, Any], levels: Tensor, twice: bool = False, highest: float = 1.0
+) -> Walk:
+    calls = _calls(levels, twice)
+    return _walk(name, settings, calls, sigmas=calls.double().clamp(max=highest))
+
+
+def _walk_elsewhere(
+    name: str, settings: dict[str, Any], levels: Tensor, twice: bool = False, exploding: bool = False
+) -> Walk:
+    calls = _calls(levels, twice)
+    level = calls.double()
+    return _walk(name, settings, calls, sigmas=level / (1 - level))._replace(exploding=exploding)
+
+
+def _calls(levels: Tensor, twice: bool) -> Tensor:
+    """A two-stage solver asks again at the end of every step but the last: 2N - 1 calls."""
+    return torch.cat([levels[:1], levels[1:-1].repeat_interleave(2)]) if twice else levels[:-1]
+
+
+def _walk(name: str, settings: dict[str, Any], calls: Tensor, sigmas: Tensor) -> Walk:
+    scheduler = _made(name, settings)
+    scheduler.set_timesteps(len(calls))  # its own grid, for the rest of its state
+    scheduler.sigmas = F.pad(sigmas, (0, 1))
+    scheduler.timesteps = calls  # only counted
+    scheduler.set_begin_index(0)
+    return Walk(scheduler, calls, calls.tolist())
+
+
+def _walk_on_table(name: str, settings: dict[str, Any], levels: Tensor, stochastic: bool = False) -> Walk:
+    """For solvers that look up integers: a chain as long as the grid, whose table holds the grid's levels."""
+    level = levels[:-1].double()
+    num_steps = len(level)
+    scheduler = _made(name, settings | {"num_train_timesteps": num_steps, "clip_sample": False})
+    scheduler.alphas_cumprod = ((1 - level) ** 2 / (level**2 + (1 - level) ** 2)).flip(0)
+    scheduler.set_timesteps(num_steps)
+    return Walk(scheduler, levels[:-1], range(num_steps - 1, -1, -1), stochastic=stochastic)
+
+
+def _made(name: str, settings: dict[str, Any]) -> Any:
+    import diffusers
+
+    return getattr(diffusers, name)(**settings)
+
+
+FLOW_SETTINGS = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+DDIM = Solver(
+    "ddim",
+    flow=partial(_walk_on_flow, "FlowMatchEulerDiscreteScheduler", {}),
+    variance_preserving=partial(_walk_on_table, "DDIMScheduler", {}),
+)
+DDPM = Solver(
+    "ddpm",
+    flow=None,
+    variance_preserving=partial(_walk_on_table, "DDPMScheduler", {}, stochastic=True),
+)
+EULER = Solver(
+    "euler",
+    flow=partial(_walk_on_flow, "FlowMatchEulerDiscreteScheduler", {}),
+    variance_preserving=partial(_walk_elsewhere, "EulerDiscreteScheduler", {}, exploding=True),
+)
+HEUN = Solver(
+    "heun",
+    flow=partial(_walk_on_flow, "FlowMatchHeunDiscreteScheduler", {}, twice=True),
+    variance_preserving=partial(_walk_elsewhere, "HeunDiscreteScheduler", {}, twice=True, exploding=True),
+)
+DPMPP_2M = Solver(
+    "dpmpp_2m",
+    flow=partial(_walk_on_flow, "DPMSolverMultistepScheduler", FLOW_SETTINGS),
+    variance_preserving=partial(_walk_elsewhere, "DPMSolverMultistepScheduler", {}),
+)
+UNIPC = Solver(
+    "unipc",
+    # its corrector solves a linear system in log(alpha / sigma), which is -inf at level 1
+    flow=partial(_walk_on_flow, "UniPCMultistepScheduler", FLOW_SETTINGS, highest=1 - 1e-6),
+    variance_preserving=partial(_walk_elsewhere, "UniPCMultistepScheduler", {}),
+)
+
+
+@register("sampler", "ddim")
+def ddim(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """Song et al. 2021, without noise. On the flow path it is Euler's method by identity, and served as such."""
+    return FixedSampler(num_steps, grid, DDIM)
+
+
+@register("sampler", "ddpm")
+def ddpm(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """Ho et al. 2020, ancestral, with the posterior's variance of the chain that the grid makes."""
+    return FixedSampler(num_steps, grid, DDPM)
+
+
+@register("sampler", "euler")
+def euler(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """Euler's method on the velocity; elsewhere on d(x / alpha) / d(sigma / alpha) (Karras et al. 2022)."""
+    return FixedSampler(num_steps, grid, EULER)
+
+
+@register("sampler", "heun")
+def heun(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """Heun's second-order method on the same derivatives (Karras et al. 2022, alg. 1): 2N - 1 calls."""
+    return FixedSampler(num_steps, grid, HEUN)
+
+
+@register("sampler", "dpmpp_2m")
+def dpmpp_2m(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """DPM-Solver++(2M) (Lu et al. 2022): second-order multistep on x0 in log(alpha / sigma)."""
+    return FixedSampler(num_steps, grid, DPMPP_2M)
+
+
+@register("sampler", "unipc")
+def unipc(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """UniPC-2 (Zhao et al. 2023): a second-order multistep predictor, corrected at no further call."""
+    return FixedSampler(num_steps, grid, UNIPC)
