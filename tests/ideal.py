@@ -1,7 +1,5 @@
 """Denoisers that are exact because their data is simple enough: one Gaussian, or one point."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Which positions u to train on, in [1e-5, 1] with 1 noise; the path's `warp` then turns them into times."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor

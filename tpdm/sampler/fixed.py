@@ -5,8 +5,6 @@ alphas_cumprod gets a table whose entries are our levels. A denoiser answers wit
 each solver is handed what it reads: the velocity eps - x0 on the flow path, eps elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -186,7 +184,7 @@ UNIPC = Solver(
 
 @register("sampler", "ddim")
 def ddim(num_steps: Positive[int], grid: Grid) -> FixedSampler:
-    """Song et al. 2021, without noise. On the flow path it is Euler's method by identity, and served as such."""
+    """Song et al. 2021, no noise added. On the flow path this is Euler's method, and served as such."""
     return FixedSampler(num_steps, grid, DDIM)
 
 

@@ -1,7 +1,5 @@
 """Time grids: num_steps + 1 noise levels falling from exactly 1 (pure noise) to exactly 0 (data)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +68,7 @@ def learned(num_steps: int, /, path: str) -> Levels:
     levels = torch.tensor(json.loads(Path(path).read_text()), dtype=torch.float64)
     if len(levels) != num_steps + 1:
         raise ValueError(
-            f"sampler.num_steps={num_steps}, but sampler.grid.path={path} is a grid of {len(levels) - 1} steps"
+            f"sampler.num_steps={num_steps}, but sampler.grid.path={path} has {len(levels) - 1} steps"
         )
     if levels[0] != 1 or levels[-1] != 0 or (levels.diff() >= 0).any():
         raise ValueError(

@@ -1,7 +1,5 @@
 """Noise that belongs to a seed: sample b depends on seeds[b] alone, whatever the batch size and the order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where the probability-flow ODE really ends: what every cheaper sampler is measured against."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import pairwise
 

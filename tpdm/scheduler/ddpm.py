@@ -1,7 +1,5 @@
 """Variance-preserving paths from a table of betas: linear (DDPM, DiT) and cosine (improved DDPM)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """The straight path of flow matching (Lipman et al. 2023; Liu et al. 2023), with SD3's shift."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """What holds on every noise path: the two ends behind a raw output, and time measured by the noise level."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

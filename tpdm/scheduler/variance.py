@@ -1,7 +1,5 @@
 """Learned variances: the hybrid loss of improved DDPM (Nichol & Dhariwal 2021), in bits per dimension."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -22,7 +20,7 @@ def hybrid_loss(
     eps: Float[Tensor, "B C H W"],
     x: Float[Tensor, "B C H W"],
     t: Float[Tensor, "B"],
-    raw: Float[Tensor, "B 2C H W"],
+    raw: Float[Tensor, "B 2*C H W"],
 ) -> Float[Tensor, "B"]:
     """MSE on eps, which alone trains the mean, plus the bound, which alone trains the variance.
 
