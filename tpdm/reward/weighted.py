@@ -5,9 +5,10 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from tpdm.registry import build, register
+from tpdm.registry import ConfigError, build, names, register
 from tpdm.reward.classifier import CellClassifier
 from tpdm.reward.cost import Cost
+from tpdm.values import nearest
 
 FREE = {"name": "linear", "cost": 0.0}  # steps are paid once, for the sum
 
@@ -26,8 +27,7 @@ class WeightedReward:
     """Weighted sum of rewards that have no choices of their own: their names to their weights."""
 
     def __init__(self, terms: dict[str, float], cost: Cost, *, classifier: CellClassifier):
-        if not terms:
-            raise ValueError("reward.terms is empty; name at least one reward and its weight")
+        refuse_unknown(terms)
         self.cost = cost
         self.terms: list[tuple[float, Reward]] = [
             (weight, build("reward", {"name": name, "cost": FREE}, classifier=classifier))
@@ -38,3 +38,13 @@ class WeightedReward:
     def __call__(self, x0: Tensor, cond: Tensor, target: Tensor | None) -> Float[Tensor, "B"]:
         first, *others = (weight * term(x0, cond, target) for weight, term in self.terms)
         return sum(others, first)
+
+
+def refuse_unknown(terms: dict[str, float]) -> None:
+    known = [name for name in names("reward") if name != "weighted"]
+    if not terms:
+        raise ConfigError(f"reward.terms is empty; accepted: a weight for one or more of {', '.join(known)}")
+    for name in terms:
+        if name not in known:
+            near = nearest(name, known)
+            raise ConfigError(f"reward.terms.{name} is no reward{near}; accepted: {', '.join(known)}")
