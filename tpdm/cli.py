@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,7 +32,7 @@ from omegaconf.errors import (
 from tpdm.registry import ALIASES, Component, validate
 from tpdm.values import nearest
 
-# Idle OpenMP threads spin by default, which makes a busy machine several times slower. torch reads it at import.
+# Idle OpenMP threads spin by default, which slows a busy machine several times. torch reads this at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Main = Callable[[dict[str, Any]], None]
@@ -54,9 +54,10 @@ def config_dir() -> Path:
 
 
 def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]]:
-    """Makes `main(cfg)` a command: its config is conf/<config_name>.yaml, of the shape of the TypedDict `schema`.
+    """Makes `main(cfg)` a command.
 
-    Its help is the docstring of its module.
+    Its config is conf/<config_name>.yaml, `schema` the TypedDict of what that may hold, its help the docstring
+    of its module.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
@@ -127,8 +128,9 @@ def _composition(error: Exception) -> str:
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[-2].strip(" ^")
         return (
-            f"{error.override!r} is no override ({error.message.splitlines()[-2].strip()}); write key=value"
+            f"{error.override!r} is no setting{reason and f' ({reason})'}; write key=value, quotes in pairs"
         )
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} is missing; give it as {cause.full_key}=VALUE"
@@ -136,7 +138,7 @@ def _composition(error: Exception) -> str:
         return _unknown_key(cause)
     if isinstance(cause, OmegaConfBaseException):
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return f"{' '.join(str(error).split()) or type(error).__name__}; given: {' '.join(sys.argv[1:])}"
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
@@ -173,13 +175,11 @@ def _folders() -> list[Path]:
 
 def _help(main: Main, schema: type) -> str:
     """The command's docstring and the choices of its groups; Hydra's own help takes a second."""
-    components = [key for key, kind in get_type_hints(schema).items() if kind is Component]
-    groups = {ALIASES.get(key, key) for key in components} | {"launcher"}
-    lines = [
-        f"  {group}: {', '.join(known)}"
-        for group, known in _choices().items()
-        if group.split("/")[0] in groups
-    ]
+    kinds = get_type_hints(schema)
+    groups = {ALIASES.get(key, key) for key in kinds if Component in (kinds[key], *get_args(kinds[key]))}
+    groups.add("launcher")
+    shown = {group: known for group, known in _choices().items() if group.split("/")[0] in groups}
+    lines = [f"  {group}: {', '.join(known)}" for group, known in shown.items()]
     about = inspect.getdoc(inspect.getmodule(main)) or ""
     return "\n".join([about, "", "Groups, chosen by group=choice:", *lines, "", FLAGS])
 

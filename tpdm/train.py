@@ -6,7 +6,7 @@ The same command with the same run_name goes on where it stopped.
 Examples:
   python -m tpdm.train model=dit predictor=vit
   python -m tpdm.train model/block=cross_attention scheduler=ddpm run_name=blocks
-  python -m tpdm.train sampler/step=dpmpp_2m trainer.max_steps=2000
+  python -m tpdm.train sampler/step=ddim trainer.max_steps=2000
   python -m tpdm.train model=dit_s2 dry_run=true
   python -m tpdm.train -m seed=0,1,2 reward/cost=discounted
 """
@@ -22,13 +22,24 @@ from tpdm.registry import Component, NonNegative
 class Settings(TypedDict):
     """What conf/train.yaml holds."""
 
-    data: Component
     run_name: str | None
     runs: str
     seed: NonNegative[int]
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
     debug: bool
+    model: Component
+    scheduler: Component
+    density: Component
+    predictor: Component | None
+    sampler: Component
+    reward: Component
+    data: Component
+    codec: Component
+    trainer: Component
+    optimizer: Component
+    predictor_trainer: Component
+    predictor_optimizer: Component
 
 
 @entry("train", Settings)

@@ -156,7 +156,7 @@ def _sequence(value: Any, annotation: Any, place: Place) -> Sequence[Any]:
     container, kinds = get_origin(annotation) or annotation, get_args(annotation) or (Any,)
     fixed = container is tuple and kinds[-1] is not Ellipsis and len(get_args(annotation)) > 0
     if fixed and len(value) != len(kinds):
-        raise place.error(value, f"{len(kinds)} values")
+        raise place.error(value, _describe(annotation))
     each = kinds if fixed else kinds[:1] * len(value)
     items = [read(item, each[k], place.at(str(k))) for k, item in enumerate(value)]
     return tuple(items) if container is tuple else items
@@ -169,6 +169,8 @@ _WORDS: dict[Any, Callable[[tuple], str]] = {
     Literal: lambda args: ", ".join(map(str, args)),
     Union: lambda args: " or ".join(map(_describe, args)),
     types.UnionType: lambda args: " or ".join(map(_describe, args)),
+    list: lambda args: f"a list of ({_describe(args[0])})",
+    tuple: lambda args: f"[{', '.join('...' if a is ... else _describe(a) for a in args)}]",
 }
 
 

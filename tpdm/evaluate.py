@@ -1,0 +1,39 @@
+"""python -m tpdm.evaluate run=FOLDER [key=value ...]
+
+Makes the table of a finished run again, from its files.
+
+Examples:
+  python -m tpdm.evaluate run=runs/NAME
+  python -m tpdm.evaluate run=runs/NAME batch_size=64
+  python -m tpdm.evaluate run=runs/NAME ema=false
+  python -m tpdm.evaluate run=runs/NAME device=cuda
+  python -m tpdm.evaluate -m run=runs/ONE,runs/TWO
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from tpdm.cli import entry
+from tpdm.registry import Positive
+
+
+class Settings(TypedDict):
+    """What conf/evaluate.yaml holds."""
+
+    run: str
+    ema: bool
+    batch_size: Positive[int]
+    device: Literal["auto", "cpu", "cuda"]
+    debug: bool
+
+
+@entry("evaluate", Settings)
+def main(cfg: dict[str, Any]) -> None:
+    from tpdm import stages
+
+    stages.evaluate(cfg)
+
+
+if __name__ == "__main__":
+    main()
