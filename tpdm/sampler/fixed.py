@@ -2,7 +2,8 @@
 
 Their grids are replaced, never bent: a solver that reads sigmas gets ours, one that reads a table of
 alphas_cumprod gets a table whose entries are our levels. A denoiser answers with both ends of the path, so
-each solver is handed what it reads: the velocity eps - x0 on the flow path, eps elsewhere.
+each solver is handed what it reads: the velocity eps - x0 on the flow path, x0 elsewhere (from an eps it
+would divide by alpha, which is 5e-5 where the cosine path starts).
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ class FixedSampler:
 
 
 def _read(prediction: Prediction, straight: bool) -> Tensor:
-    return prediction.eps - prediction.x0 if straight else prediction.eps
+    return prediction.eps - prediction.x0 if straight else prediction.x0
 
 
 def _trajectory(x0: Tensor, levels: Tensor, num_calls: int) -> Trajectory:
@@ -148,37 +149,40 @@ def _made(name: str, settings: dict[str, Any]) -> Any:
     return getattr(diffusers, name)(**settings)
 
 
-FLOW_SETTINGS = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+READS_VELOCITY = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+READS_X0 = {"prediction_type": "sample"}
 DDIM = Solver(
     "ddim",
     flow=partial(_walk_on_flow, "FlowMatchEulerDiscreteScheduler", {}),
-    variance_preserving=partial(_walk_on_table, "DDIMScheduler", {}),
+    variance_preserving=partial(_walk_on_table, "DDIMScheduler", READS_X0),
 )
 DDPM = Solver(
     "ddpm",
     flow=None,
-    variance_preserving=partial(_walk_on_table, "DDPMScheduler", {}, stochastic=True),
+    variance_preserving=partial(_walk_on_table, "DDPMScheduler", READS_X0, stochastic=True),
 )
 EULER = Solver(
     "euler",
     flow=partial(_walk_on_flow, "FlowMatchEulerDiscreteScheduler", {}),
-    variance_preserving=partial(_walk_elsewhere, "EulerDiscreteScheduler", {}, exploding=True),
+    variance_preserving=partial(_walk_elsewhere, "EulerDiscreteScheduler", READS_X0, exploding=True),
 )
 HEUN = Solver(
     "heun",
     flow=partial(_walk_on_flow, "FlowMatchHeunDiscreteScheduler", {}, twice=True),
-    variance_preserving=partial(_walk_elsewhere, "HeunDiscreteScheduler", {}, twice=True, exploding=True),
+    variance_preserving=partial(
+        _walk_elsewhere, "HeunDiscreteScheduler", READS_X0, twice=True, exploding=True
+    ),
 )
 DPMPP_2M = Solver(
     "dpmpp_2m",
-    flow=partial(_walk_on_flow, "DPMSolverMultistepScheduler", FLOW_SETTINGS),
-    variance_preserving=partial(_walk_elsewhere, "DPMSolverMultistepScheduler", {}),
+    flow=partial(_walk_on_flow, "DPMSolverMultistepScheduler", READS_VELOCITY),
+    variance_preserving=partial(_walk_elsewhere, "DPMSolverMultistepScheduler", READS_X0),
 )
 UNIPC = Solver(
     "unipc",
     # its corrector solves a linear system in log(alpha / sigma), which is -inf at level 1
-    flow=partial(_walk_on_flow, "UniPCMultistepScheduler", FLOW_SETTINGS, highest=1 - 1e-6),
-    variance_preserving=partial(_walk_elsewhere, "UniPCMultistepScheduler", {}),
+    flow=partial(_walk_on_flow, "UniPCMultistepScheduler", READS_VELOCITY, highest=1 - 1e-6),
+    variance_preserving=partial(_walk_elsewhere, "UniPCMultistepScheduler", READS_X0),
 )
 
 
@@ -196,13 +200,20 @@ def ddpm(num_steps: Positive[int], grid: Grid) -> FixedSampler:
 
 @register("sampler", "euler")
 def euler(num_steps: Positive[int], grid: Grid) -> FixedSampler:
-    """Euler's method on the velocity; elsewhere on d(x / alpha) / d(sigma / alpha) (Karras et al. 2022)."""
+    """Euler's method on the velocity; elsewhere on d(x / alpha) / d(sigma / alpha) (Karras et al. 2022).
+
+    That is DDIM again, with less precision: x / alpha is large in float32 where alpha is small.
+    """
     return FixedSampler(num_steps, grid, EULER)
 
 
 @register("sampler", "heun")
 def heun(num_steps: Positive[int], grid: Grid) -> FixedSampler:
-    """Heun's second-order method on the same derivatives (Karras et al. 2022, alg. 1): 2N - 1 calls."""
+    """Heun's second-order method on the same derivatives (Karras et al. 2022, alg. 1): 2N - 1 calls.
+
+    Off the flow path a step from sigma / alpha of 100 and more is far too long for it: give it the karras
+    grid there, or many steps.
+    """
     return FixedSampler(num_steps, grid, HEUN)
 
 
