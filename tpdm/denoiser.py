@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tpdm.scheduler.path import ends, expand
+from tpdm.scheduler.variance import hybrid_loss
 from tpdm.types import DenoiserLike, Prediction, Scheduler
 
 
@@ -25,16 +26,18 @@ class Denoiser(nn.Module):
         self, x0: Float[Tensor, "B C H W"], eps: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor
     ) -> Float[Tensor, "B"]:
         """Mean squared error of the raw output: conditional flow matching (Lipman et al. 2023, eq. 9) for a
-        velocity, L_simple (Ho et al. 2020, eq. 14) for eps."""
+        velocity, L_simple (Ho et al. 2020, eq. 14) for eps; with the variational bound where a variance is learned."""
         c = self.scheduler(t)
         x = expand(c.alpha, x0) * x0 + expand(c.sigma, x0) * eps
         raw, _ = self.backbone(x, self.scheduler.timestep(t), cond)
         match self.scheduler.predicts:
+            case "eps_and_variance":
+                return hybrid_loss(self.scheduler, x0, eps, x, t, raw.float())
             case "velocity":
                 target = expand(c.d_alpha, x0) * x0 + expand(c.d_sigma, x0) * eps
             case "x0":
                 target = x0
-            case _:
+            case "eps":
                 target = eps
         return (raw.float() - target).square().flatten(1).mean(1)
 
@@ -65,4 +68,3 @@ class Guided(nn.Module):
 def guided(denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor) -> DenoiserLike:
     """The denoiser itself at a scale of 1, where guidance is off and the second pass would be wasted."""
     return denoiser if guidance_scale == 1 else Guided(denoiser, guidance_scale, null_cond=null_cond)
-

@@ -60,7 +60,11 @@ __all__ = [
     "validate",
 ]
 
-ALIASES = {"predictor_trainer": "trainer", "predictor_optimizer": "optimizer"}  # node of a config -> group
+ALIASES = {  # node of a config -> group
+    "predictor_trainer": "trainer",
+    "predictor_optimizer": "optimizer",
+    "baseline": "predictor",
+}
 
 _components: dict[tuple[str, str], Callable[..., Any]] = {}
 

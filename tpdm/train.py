@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from tpdm.cli import entry
-from tpdm.registry import Component, NonNegative
+from tpdm.registry import Component, NonNegative, Positive
 
 
 class Settings(TypedDict):
@@ -28,6 +28,10 @@ class Settings(TypedDict):
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
     debug: bool
+    mixed_precision: Literal["no", "bf16", "fp16"]
+    inference_dtype: Literal["float32", "bfloat16", "float16"]
+    guidance_scale: NonNegative[float]
+    baseline_steps: Positive[int]
     model: Component
     scheduler: Component
     density: Component
@@ -40,6 +44,8 @@ class Settings(TypedDict):
     optimizer: Component
     predictor_trainer: Component
     predictor_optimizer: Component
+    baseline: Component | None
+    evaluation: Component
 
 
 @entry("train", Settings)

@@ -72,7 +72,9 @@ class Features:
     def cat(parts: list[Features]) -> Features:
         """Concatenates along the batch axis."""
         text = None if parts[0].text is None else torch.cat([p.text for p in parts])
-        first, last, temb = (torch.cat([getattr(p, name) for p in parts]) for name in ("first", "last", "temb"))
+        first, last, temb = (
+            torch.cat([getattr(p, name) for p in parts]) for name in ("first", "last", "temb")
+        )
         return Features(first, last, temb, text, parts[0].hw)
 
 
@@ -126,6 +128,18 @@ class Scheduler(Protocol):
 
     def time_at(self, noise_level: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Inverse of `noise_level`."""
+        ...
+
+
+class Codec(Protocol):
+    """Pixels to the state a denoiser works on, and back."""
+
+    def encode(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]: ...
+
+    def decode(self, z: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]: ...
+
+    def shape_of(self, pixels: DataShape) -> DataShape:
+        """Size of the state of images of this size."""
         ...
 
 

@@ -136,7 +136,9 @@ class DiT(nn.Module):
                 f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state it would cut"
             )
         if width % 4:
-            raise ValueError(f"model.width={width} is not a multiple of 4, which sine-cosine positions in 2-D need")
+            raise ValueError(
+                f"model.width={width} is not a multiple of 4, which sine-cosine positions in 2-D need"
+            )
         self.patch_size = patch_size
         self.hw = (shape.height // patch_size, shape.width // patch_size)
         self.features = FeatureSpec(width, width, width, self.hw)

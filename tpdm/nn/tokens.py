@@ -12,7 +12,9 @@ def patchify(x: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B N
     return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
-def unpatchify(tokens: Float[Tensor, "B N P"], patch_size: int, hw: tuple[int, int]) -> Float[Tensor, "B C H W"]:
+def unpatchify(
+    tokens: Float[Tensor, "B N P"], patch_size: int, hw: tuple[int, int]
+) -> Float[Tensor, "B C H W"]:
     """Inverse of `patchify`; `hw` counts patches."""
     h, w = hw
     x = tokens.reshape(tokens.shape[0], h, w, patch_size, patch_size, -1)

@@ -18,7 +18,9 @@ class BetaHead(nn.Module):
     def __init__(self, width: int, init_logits: tuple[float, float], logit_cap: float, epsilon: float):
         super().__init__()
         if max(map(abs, init_logits)) >= logit_cap:
-            raise ValueError(f"predictor.init_logits={list(init_logits)} reach predictor.logit_cap={logit_cap}")
+            raise ValueError(
+                f"predictor.init_logits={list(init_logits)} reach predictor.logit_cap={logit_cap}"
+            )
         self.logit_cap, self.epsilon = logit_cap, epsilon
         self.linear = nn.Linear(width, 2)
         nn.init.normal_(self.linear.weight, std=0.01)

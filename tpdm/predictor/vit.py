@@ -22,7 +22,13 @@ class Block(nn.Module):
     """Self-attention, cross-attention to the condition's tokens if there are any, MLP; norms modulated by time."""
 
     def __init__(
-        self, width: int, num_heads: int, mlp_ratio: float, dropout: float, attention_dropout: float, text_width: int
+        self,
+        width: int,
+        num_heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        attention_dropout: float,
+        text_width: int,
     ):
         super().__init__()
         self.norm1, self.norm3 = AdaptiveNorm(width), AdaptiveNorm(width)
@@ -30,7 +36,9 @@ class Block(nn.Module):
         if text_width:
             self.norm2 = PlainNorm(width)
             self.cross = CrossAttention(width, num_heads, text_width, attention_dropout)
-        self.mlp = Mlp(width, int(mlp_ratio * width), act_layer=partial(nn.GELU, approximate="tanh"), drop=dropout)
+        self.mlp = Mlp(
+            width, int(mlp_ratio * width), act_layer=partial(nn.GELU, approximate="tanh"), drop=dropout
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B N D"], cond: Float[Tensor, "B D"], text: Tensor | None) -> Tensor:
@@ -72,11 +80,17 @@ class ViTPredictor(nn.Module):
         super().__init__()
         check_heads("predictor", width, num_heads)
         if any(size % patch_size for size in features.hw):
-            raise ValueError(f"predictor.patch_size={patch_size} does not divide the {features.hw} tokens of the model")
+            raise ValueError(
+                f"predictor.patch_size={patch_size} does not divide the {features.hw} tokens of the model"
+            )
         if width % 4:
-            raise ValueError(f"predictor.width={width} is not a multiple of 4, which sine-cosine positions in 2-D need")
+            raise ValueError(
+                f"predictor.width={width} is not a multiple of 4, which sine-cosine positions in 2-D need"
+            )
         if text != "none" and features.text_width is None:
-            raise ValueError(f"predictor.text={text}, but the model has no conditioning tokens; use text: none")
+            raise ValueError(
+                f"predictor.text={text}, but the model has no conditioning tokens; use text: none"
+            )
         self.patch_size = patch_size
         hw = (features.hw[0] // patch_size, features.hw[1] // patch_size)
 
@@ -93,12 +107,18 @@ class ViTPredictor(nn.Module):
             Block(width, num_heads, mlp_ratio, dropout, attention_dropout, cross_width) for _ in range(depth)
         )
         self.norm = PlainNorm(width)
-        self.projection = nn.Sequential(nn.Linear(width, projection_width), nn.SiLU()) if projection_width else nn.Identity()
+        self.projection = (
+            nn.Sequential(nn.Linear(width, projection_width), nn.SiLU())
+            if projection_width
+            else nn.Identity()
+        )
         self.head = BetaHead(projection_width or width, init_logits, logit_cap, epsilon)
 
     def forward(self, features: Features, t: Float[Tensor, "B"]) -> Beta:
         features = features.map(lambda x: x.to(self.class_token.dtype))
-        tokens = torch.cat([self.norm_first(features.first), self.norm_last(features.last)], dim=-1)  # (B, N, 2D)
+        tokens = torch.cat(
+            [self.norm_first(features.first), self.norm_last(features.last)], dim=-1
+        )  # (B, N, 2D)
         patches = patchify(tokens_to_map(tokens, features.hw), self.patch_size)
         x = torch.cat([self.class_token.expand(len(t), -1, -1), self.patch(patches) + self.positions], dim=1)
         cond = self.condition(features, t)

@@ -1,15 +1,17 @@
 """Times drawn sample by sample: rollout, its replay, and the sampler that runs a trained predictor."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Beta
 
 from tpdm.registry import Positive, Range, register
 from tpdm.sampler.integrate import Step, integrate
+from tpdm.sampler.noise import generators
 from tpdm.types import DenoiserLike, Features, Rollout, TimePredictor, Trajectory
 
 Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samples they are) -> ratio (R,)
@@ -46,9 +48,15 @@ class AdaptiveSampler:
         self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, seeds: Sequence[int]
     ) -> Trajectory:
         if self.predictor is None:
-            raise ValueError("sampler=adaptive needs a trained predictor; choose a fixed sampler, such as sampler=euler")
+            raise ValueError(
+                "sampler=adaptive needs a trained predictor; choose a fixed sampler, such as sampler=euler"
+            )
         draw = mode if self.draw == "mode" else sample_by_seed(seeds)
         return self.rollout(self.predictor, denoiser, noise, cond, draw, keep_features=False).trajectory
+
+    @property
+    def step_name(self) -> str:
+        return getattr(self.step, "func", self.step).__name__
 
     @torch.no_grad()
     def rollout(
@@ -90,6 +98,15 @@ def replay(predictor: TimePredictor, rollout: Rollout) -> tuple[Beta, Float[Tens
     return dist, log_prob.new_zeros(len(rollout.ratio)).index_add(0, row, log_prob)
 
 
+def select(rollout: Rollout, rows: Int[Tensor, "R"]) -> Rollout:
+    """Some of a rollout's trajectories, with their features; `rows` ascend."""
+    chosen = torch.zeros(len(rollout.ratio), dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
+    row = rollout.drawn.T.nonzero()[:, 1]  # of each kept feature
+    features = None if rollout.features is None else rollout.features[chosen[row]]
+    trajectory = Trajectory(*(getattr(rollout.trajectory, f.name)[rows] for f in fields(Trajectory)))
+    return Rollout(trajectory, rollout.ratio[rows], rollout.log_prob[rows], rollout.drawn[rows], features)
+
+
 def mode(dist: Beta, rows: Tensor) -> Tensor:
     """The ratio of highest density, what a trained predictor is judged by."""
     return dist.mode
@@ -108,11 +125,11 @@ def sample(generator: torch.Generator) -> Draw:
 
 def sample_by_seed(seeds: Sequence[int]) -> Draw:
     """Draws with one generator per sample, so that neither batch size nor order matters."""
-    draws = [sample(torch.Generator().manual_seed(seed)) for seed in seeds]
+    draws = [sample(generator) for generator in generators(seeds, stream=2)]
 
     def draw(dist: Beta, rows: Tensor) -> Tensor:
         one_by_one = zip(rows.tolist(), dist.concentration1.cpu(), dist.concentration0.cpu(), strict=True)
-        ratio = [draws[row](Beta(c1, c0), rows) for row, c1, c0 in one_by_one]
-        return torch.stack(ratio).to(dist.concentration1.device)
+        ratio = [draws[row](Beta(c1[None], c0[None]), rows) for row, c1, c0 in one_by_one]
+        return torch.cat(ratio).to(dist.concentration1.device)
 
     return draw

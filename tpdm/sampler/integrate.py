@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tpdm.sampler.step import Past
-from tpdm.scheduler.path import retimed
+from tpdm.scheduler.path import by_noise_level, retimed
 from tpdm.types import DenoiserLike, Features, Trajectory
 
 Step = Callable[..., Tensor]
@@ -36,8 +36,7 @@ def integrate(
 
     Times are noise levels, whatever the path. The network only ever sees the rows still alive.
     """
-    denoiser = retimed(denoiser)
-    path = denoiser.scheduler
+    denoiser, path = retimed(denoiser), by_noise_level(denoiser.scheduler)
     times = noise.new_zeros(len(noise), max_steps + 1)
     times[:, 0] = path.t_max
     end = torch.empty_like(noise)

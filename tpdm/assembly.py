@@ -1,0 +1,105 @@
+"""From a resolved config to the parts of a run, and from a run's folder back to them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpdm.denoiser import Denoiser, guided
+from tpdm.registry import build
+from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
+from tpdm.types import CondSpec, DataShape, DenoiserLike, FeatureSpec, Scheduler, TimePredictor
+
+Config = Mapping[str, Any]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DENOISER_KEYS = ("data", "codec", "model", "scheduler")  # what decides a denoiser's sizes and meaning
+
+
+def device_of(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no CUDA device here; accepted: auto, cpu")
+    return torch.device(name)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything about a run that its config decides and no training changes."""
+
+    cfg: Config
+    codec: Any
+    scheduler: Scheduler
+    shape: DataShape  # of the state
+    cond: CondSpec
+
+    @classmethod
+    def of(cls, cfg: Config) -> "Assembly":
+        codec = build("codec", cfg["codec"])
+        data = build("data", cfg["data"], split="train")
+        return cls(cfg, codec, build("scheduler", cfg["scheduler"]), codec.shape_of(data.shape), data.cond)
+
+    def data(self, split: str) -> Any:
+        return build("data", self.cfg["data"], split=split)
+
+    def backbone(self) -> nn.Module:
+        outputs = 2 if self.scheduler.predicts == "eps_and_variance" else 1
+        return build("model", self.cfg["model"], shape=self.shape, cond=self.cond, outputs=outputs)
+
+    def predictor(self, cfg: Config, features: FeatureSpec) -> nn.Module:
+        return build("predictor", cfg, features=features)
+
+    def null_cond(self) -> Tensor:
+        """The condition of nothing: the null label in every slot."""
+        return torch.full((1, self.cond.slots), self.cond.symbols)
+
+    def guided(self, denoiser: DenoiserLike, guidance_scale: float) -> DenoiserLike:
+        return guided(denoiser, guidance_scale, null_cond=self.null_cond())
+
+    def save_denoiser(self, folder: Path, state: Mapping[str, Tensor], weights: str) -> None:
+        save_artifact(folder, {key: self.cfg[key] for key in DENOISER_KEYS}, state, weights=weights)
+
+    def save_predictor(
+        self, folder: Path, cfg: Config, denoiser: Path, features: FeatureSpec, state: Mapping[str, Tensor]
+    ) -> None:
+        """`denoiser` is the folder of the one that it was trained on, whose features it reads."""
+        config = {"predictor": cfg, "features": asdict(features), "denoiser": artifact_sha256(denoiser)}
+        save_artifact(folder, config, state)
+
+
+def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Assembly, Denoiser]:
+    """A denoiser from its own folder, frozen. Raises ValueError where files are missing, cut short or changed."""
+    config, state = load_artifact(folder)
+    assembly = Assembly.of(config)
+    backbone = assembly.backbone()
+    load_strictly(backbone, state, folder)
+    backbone = backbone.to(device, dtype).eval().requires_grad_(False)
+    return assembly, Denoiser(backbone, assembly.scheduler)
+
+
+def load_predictor(folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device) -> TimePredictor:
+    """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
+    config, state = load_artifact(folder)
+    made_for = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
+    if made_for != features:
+        raise ValueError(f"{folder} is a predictor for other features: made for {made_for}, {denoiser} has {features}")
+    if config["denoiser"] != artifact_sha256(denoiser):
+        raise ValueError(f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}")
+    predictor = build("predictor", config["predictor"], features=features)
+    load_strictly(predictor, state, folder)
+    return predictor.to(device).eval().requires_grad_(False)
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Loads weights whose names and sizes all fit; ValueError with the first that does not."""
+    wanted = {name: tuple(x.shape) for name, x in module.state_dict().items()}
+    given = {name: tuple(x.shape) for name, x in state.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                f"{folder}: weight {name} is {given.get(name, 'missing')}, its config makes {wanted.get(name, 'none')}"
+            )
+    module.load_state_dict(dict(state))

@@ -1,0 +1,19 @@
+"""Schedules made of other schedules: the mean of many, and the same ones dealt to other samples."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def mean_schedule(t: Float[Tensor, "B K+1"], nfe: Int[Tensor, "B"], num_steps: int) -> Float[Tensor, "N+1"]:
+    """The mean over samples of t at equal shares of each sample's own steps, from exactly t[0] to 0."""
+    position = torch.linspace(0, 1, num_steps + 1)[None] * nfe[:, None].cpu()  # (B, N+1), in steps
+    low = position.floor().long().clamp(max=t.shape[1] - 2)
+    weight = position - low
+    t = t.cpu()
+    return ((1 - weight) * t.gather(1, low) + weight * t.gather(1, low + 1)).mean(0)
+
+
+def shuffled(t: Float[Tensor, "B K+1"], generator: torch.Generator) -> Float[Tensor, "B K+1"]:
+    """The same schedules, each given to another sample."""
+    return t[torch.randperm(len(t), generator=generator).to(t.device)]

@@ -1,0 +1,100 @@
+"""The table of what a predictor gained: quality of every contestant at the predictor's mean number of calls."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from tpdm.evaluation.digit_classifier import DigitClassifier, digit_accuracy, digit_features
+from tpdm.evaluation.frechet import fit_gaussian, gaussian_frechet
+from tpdm.evaluation.result import Result
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant. `mse` is the mean squared distance to the end of the exact ODE from the same noise."""
+
+    name: str
+    nfe: float
+    nfe_std: float
+    mse: float
+    frechet: float
+    accuracy: float
+    images_per_second: float
+
+
+class Judge:
+    """Scores results on those problems where `counted` is True, against held-out real digits."""
+
+    def __init__(self, classifier: DigitClassifier, real: Tensor, cond: Tensor, counted: Bool[Tensor, "B"]):
+        self.classifier, self.cond, self.counted = classifier, cond[counted], counted
+        self.real = fit_gaussian(classifier.features(real))
+
+    def row(self, name: str, result: Result) -> Row:
+        images, nfe = result.images[self.counted].float(), result.nfe[self.counted].float()
+        features = fit_gaussian(digit_features(self.classifier, images, self.cond))
+        return Row(
+            name,
+            nfe.mean().item(),
+            nfe.std().item(),
+            result.squared_error[self.counted].mean().item(),
+            gaussian_frechet(features, self.real),
+            digit_accuracy(self.classifier, images, self.cond),
+            len(result.nfe) / result.seconds,
+        )
+
+    def at(self, name: str, nfe: float, results: Sequence[Result]) -> Row:
+        """A fixed contestant at a mean of `nfe` calls: a mixture of the two results whose calls enclose it."""
+        rows = sorted((self.row(name, result) for result in results), key=lambda row: row.nfe)
+        below = max((row for row in rows if row.nfe <= nfe), key=lambda row: row.nfe, default=rows[0])
+        above = min((row for row in rows if row.nfe > nfe), key=lambda row: row.nfe, default=rows[-1])
+        return mix(below, above, nfe)
+
+
+def mix(below: Row, above: Row, nfe: float) -> Row:
+    """Some samples at one number of calls, the others at the next; times add, so rates mix as their inverses.
+
+    A Frechet distance of such a mixture is not the mixture of the two, but lies close to it for neighbours.
+    """
+    span = above.nfe - below.nfe
+    w = min(1.0, max(0.0, (nfe - below.nfe) / span)) if span else 0.0
+    a, b = asdict(below), asdict(above)
+    blend = {key: (1 - w) * a[key] + w * b[key] for key in ("nfe", "mse", "frechet", "accuracy")}
+    rate = 1 / ((1 - w) / below.images_per_second + w / above.images_per_second)
+    spread = math.sqrt((1 - w) * below.nfe_std**2 + w * above.nfe_std**2 + w * (1 - w) * span**2)
+    return Row(below.name, nfe_std=spread, images_per_second=rate, **blend)
+
+
+def neighbours(nfe: float) -> tuple[int, int]:
+    """The two whole numbers of steps around a mean, at least 1."""
+    low = max(1, math.floor(nfe))
+    return low, low + 1
+
+
+def render(rows: Sequence[Row], caption: str) -> str:
+    """The table as text: NFE with its spread, MSE in units of 1e-4."""
+    head = ("", "mean NFE", "MSE x 1e4", "Frechet", "accuracy", "images/s")
+    lines = [
+        (
+            row.name,
+            f"{row.nfe:.2f} +- {row.nfe_std:.2f}",
+            f"{1e4 * row.mse:.2f}",
+            f"{row.frechet:.3f}",
+            f"{100 * row.accuracy:.1f} %",
+            f"{row.images_per_second:.0f}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[k]) for line in (head, *lines)) for k in range(len(head))]
+    text = [
+        "  ".join(
+            cell.ljust(w) if k == 0 else cell.rjust(w)
+            for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in (head, *lines)
+    ]
+    text.insert(1, "-" * len(text[0]))
+    return "\n".join([caption, "", *text])
+

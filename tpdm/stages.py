@@ -1,0 +1,194 @@
+"""The stages of a run. Each leaves a folder behind and is skipped when that folder is there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser, load_predictor
+from tpdm.evaluation.digit_classifier import fit_digit_classifier
+from tpdm.evaluation.preview import SEEDS, Preview
+from tpdm.evaluation.report import draw_curves
+from tpdm.registry import build
+from tpdm.runtime.provenance import provenance
+from tpdm.runtime.run import Run
+from tpdm.runtime.tracking import NullTracker, Tracker
+from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool
+from tpdm.trainer.stage import Stage
+from tpdm.types import DenoiserLike
+
+Config = dict[str, Any]
+CLASSIFIER_SEED = 0
+POOL_SEEDS = 2**20  # noises to explore from; previews and evaluation have others
+PREDICTORS = {"predictor": "predictor", "time_only": "sees only t"}  # folder: name in the table
+
+
+def train(cfg: Config) -> None:
+    """All stages of one run, from its config. Started again with the same run_name, it goes on where it stopped."""
+    check(cfg)
+    accelerator = Accelerator(cpu=device_of(cfg["device"]).type == "cpu", mixed_precision=cfg["mixed_precision"])
+    with open_run(cfg, accelerator) as run:
+        training = Training(cfg, run, accelerator)
+        training.denoiser()
+        if cfg["predictor"] is not None:
+            training.predictor("predictor", cfg["predictor"], cfg["predictor_trainer"]["max_steps"])
+            if cfg["baseline"] is not None:
+                training.predictor("time_only", cfg["baseline"], cfg["baseline_steps"])
+        if accelerator.is_main_process:
+            training.summarise()
+
+
+def check(cfg: Config) -> None:
+    """Builds every part without memory behind it, so that one that does not fit another is refused before a run exists."""
+    with torch.device("meta"):
+        features = Assembly.of(cfg).backbone().features
+        for predictor in (cfg["predictor"], cfg["baseline"]):
+            if predictor is not None:
+                build("predictor", predictor, features=features)
+    if cfg["predictor"] is not None and cfg["sampler"]["name"] != "adaptive":
+        raise ValueError(
+            f"sampler={cfg['sampler']['name']} asks no predictor, so predictor={cfg['predictor']['name']} could not be "
+            "trained with it; use sampler=adaptive, or predictor=none"
+        )
+    build("sampler", cfg["sampler"])
+    build("density", cfg["density"])
+
+
+@contextmanager
+def open_run(cfg: Config, accelerator: Accelerator) -> Iterator[Run]:
+    """The run's folder, made and held by the main process alone; the others are told its name."""
+    if not accelerator.is_main_process:
+        yield Run(Path(broadcast_object_list([None])[0]))
+        return
+    run = Run.create(Path(cfg["runs"]), cfg["run_name"])
+    with run.lock():
+        run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device"))
+        print(f"run: {run.folder}", flush=True)
+        broadcast_object_list([str(run.folder)])
+        yield run
+
+
+class Training:
+    """One run's stages, in the order they happen: `denoiser`, then `predictor` as often as there are predictors."""
+
+    def __init__(self, cfg: Config, run: Run, accelerator: Accelerator):
+        self.cfg, self.run, self.accelerator = cfg, run, accelerator
+        self.tracker = Tracker(run.folder) if accelerator.is_main_process else NullTracker()
+        self.assembly = Assembly.of(cfg)
+        self.seconds: dict[str, float] = {}
+
+    def denoiser(self) -> None:
+        """Leaves denoiser/ (averaged weights) and denoiser_raw/ (the last ones), and the GIF of its previews."""
+        if (self.run.folder / "denoiser").is_dir():
+            return
+        torch.manual_seed(self.cfg["seed"])
+        backbone = self.assembly.backbone()
+        preview = self.preview()
+        trainer = build(
+            "trainer",
+            self.cfg["trainer"],
+            backbone=backbone,
+            scheduler=self.assembly.scheduler,
+            data=self.assembly.data("train"),
+            codec=self.assembly.codec,
+            density=build("density", self.cfg["density"]),
+            optimizer=build("optimizer", self.cfg["optimizer"]),
+            stage=self.stage("denoiser"),
+            preview=preview,
+        )
+        averaged = trainer.fit()
+        if self.accelerator.is_main_process:
+            preview.film(self.run.folder / "training.gif")
+            self.assembly.save_denoiser(self.run.folder / "denoiser_raw", backbone.state_dict(), "raw")
+            self.assembly.save_denoiser(self.run.folder / "denoiser", averaged, "ema")
+        self.accelerator.wait_for_everyone()
+
+    def predictor(self, name: str, cfg: Config, max_steps: int) -> None:
+        """Leaves the folder `name`: a predictor trained on the frozen denoiser."""
+        folder = self.run.folder / name
+        if folder.is_dir():
+            return
+        device, dtype = self.accelerator.device, DTYPES[self.cfg["inference_dtype"]]
+        _, frozen = load_denoiser(self.run.folder / "denoiser", device, dtype)
+        denoiser = self.assembly.guided(frozen, self.cfg["guidance_scale"])
+        torch.manual_seed(self.cfg["seed"])
+        predictor = self.assembly.predictor(cfg, frozen.backbone.features)
+        settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}
+        trainer = build(
+            "trainer",
+            settings,
+            predictor=predictor,
+            denoiser=denoiser,
+            sampler=build("sampler", self.cfg["sampler"]),
+            reward=build("reward", self.cfg["reward"], classifier=fit_digit_classifier(CLASSIFIER_SEED)),
+            decode=self.assembly.codec.decode,
+            pool=self.pool(denoiser, settings),
+            optimizer=build("optimizer", self.cfg["predictor_optimizer"]),
+            stage=self.stage(name),
+        )
+        state = trainer.fit()
+        if self.accelerator.is_main_process:
+            self.assembly.save_predictor(folder, cfg, self.run.folder / "denoiser", frozen.backbone.features, state)
+        self.accelerator.wait_for_everyone()
+
+    def pool(self, denoiser: DenoiserLike, settings: Config) -> Pool:
+        """Kept beside the checkpoints, so that a resumed run and a second predictor find the same."""
+        folder = self.run.folder / "checkpoints" / "pool"
+        with self.accelerator.main_process_first():
+            pool = load_pool(folder)
+            if pool is None:
+                generator = torch.Generator().manual_seed(self.cfg["seed"])
+                _, cond = self.assembly.data("train").batch(settings["pool_size"], generator)
+                pool = make_pool(
+                    denoiser,
+                    cond.to(self.accelerator.device),
+                    tuple(self.assembly.shape),
+                    variants=1 if settings["share_noise"] else settings["samples"],
+                    num_steps=settings["reference_steps"],
+                    batch_size=settings["prompts"] * settings["samples"],
+                    first_seed=POOL_SEEDS,
+                    silent=not self.accelerator.is_main_process,
+                )
+                save_pool(folder, pool)
+        return pool
+
+    def preview(self) -> Preview:
+        a = self.assembly
+        _, cond = a.data("test").batch(len(SEEDS), torch.Generator().manual_seed(0))
+        return Preview(self.run.folder / "previews", a.backbone(), a.scheduler, a.codec, a.shape, cond)
+
+    def stage(self, name: str) -> Stage:
+        return Stage(name, self.run, self.tracker, self.accelerator, self.cfg["seed"])
+
+    def summarise(self) -> None:
+        """Evaluates from the files just written, and leaves the tables, pictures and summary.json."""
+        draw_curves(self.run.folder)
+        made = evaluate(self.run, self.cfg, self.accelerator.device, ema=True)
+        self.tracker.close()
+        self.run.write_json("summary.json", {**made, "seconds": self.seconds, **provenance()})
+
+
+def evaluate(run: Run, cfg: Config, device: torch.device, ema: bool) -> dict[str, Any]:
+    """The tables and pictures of a run whose stages are done, made from its files."""
+    dtype = DTYPES[cfg["inference_dtype"]]
+    assembly, frozen = load_denoiser(run.folder / ("denoiser" if ema else "denoiser_raw"), device, dtype)
+    predictors = {
+        name: load_predictor(run.folder / folder, run.folder / "denoiser", frozen.backbone.features, device)
+        for folder, name in PREDICTORS.items()
+        if (run.folder / folder).is_dir()
+    }
+    evaluation = build(
+        "evaluation",
+        cfg["evaluation"],
+        data=assembly.data("test"),
+        codec=assembly.codec,
+        shape=assembly.shape,
+        classifier=fit_digit_classifier(CLASSIFIER_SEED).to(device),
+        device=device,
+    )
+    denoiser = assembly.guided(frozen, cfg["guidance_scale"])
+    return evaluation(denoiser, build("sampler", cfg["sampler"]), predictors, run.folder)

@@ -1,0 +1,115 @@
+"""Trains a denoiser: draw data, noise and a time; regress; average the weights."""
+
+from collections.abc import Callable
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from tpdm.data.loader import Data, Loader
+from tpdm.denoiser import Denoiser
+from tpdm.optimizer import Optimizer
+from tpdm.registry import Fraction, Positive, register
+from tpdm.runtime.ema import EMA
+from tpdm.trainer.stage import Stage
+from tpdm.types import Codec, Scheduler
+
+
+@register("trainer", "denoiser")
+class DenoiserTrainer:
+    """`batch_size` counts the samples of one update over all processes and `accumulate` parts.
+
+    `preview(step, averaged weights)` draws a grid every `preview_every` steps. Raises ValueError where the batch does not divide.
+    """
+
+    def __init__(
+        self,
+        max_steps: Positive[int],
+        batch_size: Positive[int],
+        accumulate: Positive[int],
+        clip_norm: Positive[float],
+        ema_decay: Fraction[float],
+        report_every: Positive[int],
+        preview_every: Positive[int],
+        save_every: Positive[int],
+        *,
+        backbone: nn.Module,
+        scheduler: Scheduler,
+        data: Data,
+        codec: Codec,
+        density: Callable[[int, torch.Generator], Tensor],
+        optimizer: Callable[..., Optimizer],
+        stage: Stage,
+        preview: Callable[[int, dict[str, Tensor]], Image],
+    ):
+        self.accelerator = stage.accelerator
+        ranks = self.accelerator.num_processes
+        if batch_size % (ranks * accumulate):
+            raise ValueError(
+                f"trainer.batch_size={batch_size} does not divide over {ranks} processes x "
+                f"trainer.accumulate={accumulate}; use a multiple of {ranks * accumulate}"
+            )
+        self.max_steps, self.accumulate, self.clip_norm = max_steps, accumulate, clip_norm
+        self.report_every, self.preview_every, self.save_every = report_every, preview_every, save_every
+        self.scheduler, self.codec, self.density = scheduler, codec, density
+        self.stage, self.preview = stage, preview
+
+        self.backbone = backbone.to(self.accelerator.device)
+        self.ema = EMA(self.backbone, ema_decay)
+        self.optimizer, self.lr = optimizer(self.backbone.parameters(), max_steps)
+        self.denoiser = Denoiser(self.accelerator.prepare_model(self.backbone), scheduler)
+        self.batches = Loader(
+            data,
+            batch_size // (ranks * accumulate),
+            stage.seed,
+            rank=self.accelerator.process_index,
+            world_size=ranks,
+        )
+
+    def fit(self) -> dict[str, Tensor]:
+        """Trains to `max_steps`, from the newest checkpoint if there is one; returns the averaged weights."""
+        parts = {
+            "backbone": self.backbone,
+            "ema": self.ema,
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            "batches": self.batches,
+        }
+        self.backbone.train()
+        for step in self.stage.steps(self.max_steps, self.save_every, parts):
+            loss, norm = self.update(step)
+            self.ema.update(self.backbone, step)
+            self.report(step, loss, norm)
+        return self.ema.state_dict()
+
+    def update(self, step: int) -> tuple[Tensor, Tensor]:
+        """One optimiser step; the mean loss of its parts, and the gradient's norm before clipping."""
+        generator = self.stage.generator(step)
+        losses = []
+        for _ in range(self.accumulate):
+            loss = self.loss(*next(self.batches), generator)
+            self.stage.check_finite(loss, step)
+            self.accelerator.backward(loss / self.accumulate)
+            losses.append(loss.detach())
+        norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.lr.step()
+        return torch.stack(losses).mean(), norm
+
+    def loss(self, x0: Tensor, cond: Tensor, generator: torch.Generator) -> Tensor:
+        x0 = self.codec.encode(x0)
+        t = self.scheduler.warp(self.density(len(x0), generator))
+        eps = torch.randn(x0.shape, generator=generator)
+        x0, eps, t, cond = (x.to(self.accelerator.device) for x in (x0, eps, t, cond))
+        with self.accelerator.autocast():
+            return self.denoiser.loss(x0, eps, t, cond).mean()
+
+    def report(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        values = {}
+        if step % self.report_every == 0 or step + 1 == self.max_steps:
+            values = {"loss": loss.item(), "grad_norm": norm.item(), "lr": self.lr.get_last_lr()[0]}
+        self.stage.report(step, values, {"loss": loss.item()})
+        if (step + 1) % self.preview_every == 0 or step + 1 == self.max_steps:
+            if self.accelerator.is_main_process:
+                self.stage.image(step, "samples", self.preview(step, self.ema.state_dict()))

@@ -1,0 +1,164 @@
+"""Trains a Time Predictor on a frozen denoiser: explore, compare siblings, take clipped steps (TPDM, algorithm 1)."""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from tpdm.objective.kl import kl, schedule_beta
+from tpdm.objective.ppo import importance_ratio, ppo_clip
+from tpdm.objective.rloo import rloo, standardise
+from tpdm.optimizer import Optimizer
+from tpdm.registry import NonNegative, Positive, Range, register
+from tpdm.reward.weighted import Reward
+from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample, select
+from tpdm.trainer.pool import Pool
+from tpdm.trainer.stage import Stage
+from tpdm.types import DenoiserLike, Rollout
+
+
+@register("trainer", "predictor")
+class PredictorTrainer:
+    """One update explores with `samples` trajectories for each of `prompts` conditions (per process), then takes
+    `epochs` passes over them in `minibatches` parts.
+
+    `share_noise` starts the samples of a condition from one noise, so that they differ by their times alone.
+    """
+
+    def __init__(
+        self,
+        max_steps: Positive[int],
+        prompts: Positive[int],
+        samples: Annotated[int, Range(min=2)],
+        share_noise: bool,
+        pool_size: Positive[int],
+        reference_steps: Positive[int],
+        epochs: Positive[int],
+        minibatches: Positive[int],
+        clip: Positive[float],
+        advantage_clip: Positive[float],
+        entropy: NonNegative[float],
+        kl: NonNegative[float],
+        kl_num_steps: Positive[int],
+        kl_sharpness: NonNegative[float],
+        clip_norm: Positive[float],
+        report_every: Positive[int],
+        save_every: Positive[int],
+        *,
+        predictor: nn.Module,
+        denoiser: DenoiserLike,
+        sampler: AdaptiveSampler,
+        reward: Reward,
+        decode: Callable[[Tensor], Tensor],
+        pool: Pool,
+        optimizer: Callable[..., Optimizer],
+        stage: Stage,
+    ):
+        if minibatches > prompts * samples:
+            raise ValueError(
+                f"predictor_trainer.minibatches={minibatches} is more than the {prompts * samples} trajectories of an update"
+            )
+        self.max_steps, self.prompts, self.samples = max_steps, prompts, samples
+        self.epochs, self.minibatches, self.clip, self.advantage_clip = (
+            epochs,
+            minibatches,
+            clip,
+            advantage_clip,
+        )
+        self.entropy, self.kl, self.kl_num_steps, self.kl_sharpness = entropy, kl, kl_num_steps, kl_sharpness
+        self.clip_norm, self.report_every, self.save_every = clip_norm, report_every, save_every
+        self.denoiser, self.sampler, self.reward, self.decode = denoiser, sampler, reward, decode
+        self.stage, self.accelerator = stage, stage.accelerator
+        self.pool = pool.to(self.accelerator.device)
+        self.predictor = predictor.to(self.accelerator.device)
+        self.optimizer, self.lr = optimizer(self.predictor.parameters(), max_steps)
+        self.replayed = self.accelerator.prepare_model(self.predictor)  # sums gradients over processes
+
+    def fit(self) -> dict[str, Tensor]:
+        """Trains to `max_steps`, from the newest checkpoint if there is one; returns the weights."""
+        parts = {"predictor": self.predictor, "optimizer": self.optimizer, "lr": self.lr}
+        for step in self.stage.steps(self.max_steps, self.save_every, parts):
+            generator = self.stage.generator(step)
+            rollout, reward = self.explore(generator)
+            cost = self.reward.cost(reward, rollout.trajectory.nfe)
+            advantage = rloo(cost.unflatten(0, (self.prompts, self.samples)))
+            advantage = standardise(advantage, self.advantage_clip).flatten()
+            stats = self.improve(rollout, advantage, step, generator)
+            self.report(step, rollout, reward, stats)
+        return self.predictor.state_dict()
+
+    def explore(self, generator: torch.Generator) -> tuple[Rollout, Tensor]:
+        """A fresh rollout of prompts * samples trajectories, and what their images are worth."""
+        index = torch.randint(len(self.pool.cond), (self.prompts,), generator=generator)
+        noise, cond, target = self.pool.pick(index.to(self.pool.cond.device), self.samples)
+        self.predictor.eval()
+        rollout = self.sampler.rollout(self.predictor, self.denoiser, noise, cond, sample(generator))
+        x0, target = self.decode(rollout.trajectory.x0), self.decode(target)
+        return rollout, self.reward(x0, cond, target)
+
+    def improve(
+        self, rollout: Rollout, advantage: Tensor, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Takes `epochs` passes over one rollout; means of what was seen on the way."""
+        self.predictor.train()
+        parts = [(select(rollout, rows), advantage[rows]) for rows in self.split(len(advantage), generator)]
+        with (
+            torch.no_grad()
+        ):  # scored as the update will score them, so the first importance ratio is exactly 1
+            old = [replay(self.replayed, part)[1] for part, _ in parts]
+        seen = []
+        for _ in range(self.epochs):
+            for (part, part_advantage), old_log_prob in zip(parts, old, strict=True):
+                loss, stats = self.surrogate(part, part_advantage, old_log_prob)
+                self.stage.check_finite(loss, step)
+                self.accelerator.backward(loss)
+                stats["grad_norm"] = nn.utils.clip_grad_norm_(self.predictor.parameters(), self.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                seen.append(stats)
+        self.lr.step()
+        return {name: torch.stack([stats[name] for stats in seen]).mean() for name in seen[0]}
+
+    def surrogate(
+        self, rollout: Rollout, advantage: Tensor, old_log_prob: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clipped surrogate, less an entropy bonus, plus KL to the reference schedule; sums over a trajectory's steps."""
+        dist, log_prob = replay(self.replayed, rollout)
+        loss = ppo_clip(log_prob, old_log_prob, advantage, self.clip).mean()
+        entropy = dist.entropy().sum() / len(advantage)
+        loss = loss - self.entropy * entropy
+        if self.kl > 0:
+            reference = schedule_beta(times(rollout), self.kl_num_steps, self.kl_sharpness)
+            loss = loss + self.kl * kl(dist, reference).sum() / len(advantage)
+        with torch.no_grad():
+            importance = importance_ratio(log_prob, old_log_prob)
+            clipped = ((importance - 1).abs() > self.clip).float()
+            stats = {
+                "loss": loss,
+                "importance": importance.mean(),
+                "clip_share": clipped.mean(),
+                "entropy": dist.entropy().mean(),
+            }
+        return loss, {name: value.detach() for name, value in stats.items()}
+
+    def split(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Random parts of the trajectories, each in ascending order."""
+        order = torch.randperm(count, generator=generator)
+        return (part.sort().values.to(self.accelerator.device) for part in order.chunk(self.minibatches))
+
+    def report(self, step: int, rollout: Rollout, reward: Tensor, stats: dict[str, Tensor]) -> None:
+        nfe = rollout.trajectory.nfe.float()
+        seen = {"reward": reward.mean(), "nfe": nfe.mean(), "nfe_std": nfe.std(), **stats}
+        values = {name: value.item() for name, value in seen.items()}
+        values["lr"] = self.lr.get_last_lr()[0]
+        due = step % self.report_every == 0 or step + 1 == self.max_steps
+        shown = ("reward", "nfe", "entropy", "importance", "clip_share")
+        self.stage.report(step, values if due else {}, {name: values[name] for name in shown})
+        if due:
+            self.stage.tracker.histogram(step, "steps", nfe, self.stage.name)
+
+
+def times(rollout: Rollout) -> Tensor:
+    """The t of every drawn step, step-major like the features."""
+    return rollout.trajectory.t[:, :-1].T[rollout.drawn.T]

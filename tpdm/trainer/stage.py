@@ -1,0 +1,100 @@
+"""One stage of a run: which step it is at, what it must find again after a stop, and the randomness of each step."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL.Image import Image
+from torch import Tensor
+
+from tpdm.runtime.checkpoint import Checkpoints
+from tpdm.runtime.interrupt import Interrupt
+from tpdm.runtime.progress import Progress
+from tpdm.runtime.run import Run
+from tpdm.runtime.tracking import NullTracker, Tracker
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: a module, an optimiser, a schedule, an EMA, a loader."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+class Stage:
+    """Named "denoiser" or "predictor". Reporting, saving and stopping are decided here; the loop only iterates."""
+
+    def __init__(
+        self, name: str, run: Run, tracker: Tracker | NullTracker, accelerator: Accelerator, seed: int
+    ):
+        self.name, self.run, self.tracker, self.accelerator, self.seed = name, run, tracker, accelerator, seed
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", name)
+        self.progress: Progress | None = None
+
+    def steps(self, max_steps: int, save_every: int, parts: Mapping[str, Stateful]) -> Iterator[int]:
+        """Yields each step that is left, from the newest checkpoint on. After each, saves if it is time or if the
+        user asked to stop; then KeyboardInterrupt says how to go on."""
+        first = self.restore(parts)
+        self.tracker.rewind(self.name, first - 1)
+        main = self.accelerator.is_main_process
+        with (
+            Interrupt() as interrupt,
+            Progress(max_steps, self.name, initial=first, silent=not main) as self.progress,
+        ):
+            for step in range(first, max_steps):
+                torch.manual_seed(
+                    self.step_seed(step)
+                )  # dropout; everything else draws from `generator(step)`
+                yield step
+                if (step + 1) % save_every == 0 or step + 1 == max_steps or interrupt.requested:
+                    self.save(step + 1, parts)
+                if interrupt.requested:
+                    raise KeyboardInterrupt(
+                        f"stopped after step {step + 1} of {max_steps} ({self.name}); "
+                        f"the same command with run_name={self.run.folder.name} goes on from here"
+                    )
+
+    def restore(self, parts: Mapping[str, Stateful]) -> int:
+        """Loads the newest checkpoint into `parts` and returns the step to go on with; 0 where there is none."""
+        found = self.checkpoints.load_latest()
+        if found is None:
+            return 0
+        step, state = found
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return step
+
+    def save(self, step: int, parts: Mapping[str, Stateful]) -> None:
+        if self.accelerator.is_main_process:
+            self.tracker.flush()
+            self.checkpoints.save(step, {name: part.state_dict() for name, part in parts.items()})
+
+    def step_seed(self, step: int) -> int:
+        """A function of (seed, stage, rank, step): a resumed run draws what an uninterrupted one would have drawn."""
+        stage = int.from_bytes(self.name.encode()[:4])
+        entropy = (self.seed, stage, self.accelerator.process_index, step)
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.step_seed(step) + 1)
+
+    def check_finite(self, loss: Tensor, step: int) -> None:
+        """Raises FloatingPointError; the newest checkpoint, from before, stays."""
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the {self.name}'s loss is {loss.item()} at step {step}, rank {self.accelerator.process_index}, "
+                f"seed {self.seed}; its last checkpoint is kept in {self.checkpoints.folder}"
+            )
+
+    def report(self, step: int, values: Mapping[str, float], shown: Mapping[str, float]) -> None:
+        """Logs `values` (none: not this step's turn) and moves the progress bar, which shows `shown`."""
+        if values:
+            self.tracker.log(step, values, self.name)
+        if self.progress is not None:
+            self.progress.advance(**shown)
+
+    def image(self, step: int, name: str, image: Image) -> None:
+        self.tracker.image(step, name, image, self.name)
