@@ -12,6 +12,7 @@ Examples:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from tpdm.cli import entry
@@ -30,9 +31,14 @@ class Settings(TypedDict):
 
 @entry("evaluate", Settings)
 def main(cfg: dict[str, Any]) -> None:
-    from tpdm import stages
+    from tpdm.assembly import device_of
+    from tpdm.finished import FinishedRun
+    from tpdm.runtime.run import Run
 
-    stages.evaluate(cfg)
+    run = Run.open(Path(cfg["run"]))
+    with run.lock():
+        tables = FinishedRun(run, device_of(cfg["device"]), cfg["ema"]).evaluate(cfg["batch_size"])
+        run.write_json("summary.json", {**run.read_json("summary.json"), **tables})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ An image depends on its seed and its labels alone, not on the batch.
 
 Examples:
   python -m tpdm.sample run=runs/NAME seeds=0-63 grid=8x8
-  python -m tpdm.sample run=runs/NAME labels=[3,10,10,7] seeds=0-15
+  python -m tpdm.sample run=runs/NAME labels=[3,-,-,7] seeds=0-15
   python -m tpdm.sample run=runs/NAME sampler=euler steps=8
   python -m tpdm.sample run=runs/NAME sampler=dpmpp_2m sampler/grid=shifted steps=6
   python -m tpdm.sample run=runs/NAME guidance_scale=2 ema=false out=guided.png
@@ -23,11 +23,12 @@ class Settings(TypedDict):
     """What conf/sample.yaml holds."""
 
     run: str
-    labels: list[NonNegative[int]] | list[list[NonNegative[int]]] | None
+    labels: list[int | str | list[int | str]] | None
     seeds: NonNegative[int] | list[NonNegative[int]] | str
     grid: str
     steps: Positive[int] | None
-    guidance_scale: NonNegative[float]
+    guidance_scale: NonNegative[float] | None
+    predictor: str | None
     ema: bool
     batch_size: Positive[int]
     out: str | None
@@ -38,9 +39,9 @@ class Settings(TypedDict):
 
 @entry("sample", Settings)
 def main(cfg: dict[str, Any]) -> None:
-    from tpdm import stages
+    from tpdm.drawing import draw
 
-    stages.sample(cfg)
+    draw(cfg)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser, load_predictor
+from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser
 from tpdm.evaluation.digit_classifier import fit_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
+from tpdm.finished import CLASSIFIER_SEED, FinishedRun
 from tpdm.registry import build
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
@@ -22,9 +23,7 @@ from tpdm.trainer.stage import Stage
 from tpdm.types import DenoiserLike
 
 Config = dict[str, Any]
-CLASSIFIER_SEED = 0
 POOL_SEEDS = 2**20  # noises to explore from; previews and evaluation have others
-PREDICTORS = {"predictor": "predictor", "time_only": "sees only t"}  # folder: name in the table
 
 
 def train(cfg: Config) -> None:
@@ -167,28 +166,6 @@ class Training:
     def summarise(self) -> None:
         """Evaluates from the files just written, and leaves the tables, pictures and summary.json."""
         draw_curves(self.run.folder)
-        made = evaluate(self.run, self.cfg, self.accelerator.device, ema=True)
         self.tracker.close()
-        self.run.write_json("summary.json", {**made, "seconds": self.seconds, **provenance()})
-
-
-def evaluate(run: Run, cfg: Config, device: torch.device, ema: bool) -> dict[str, Any]:
-    """The tables and pictures of a run whose stages are done, made from its files."""
-    dtype = DTYPES[cfg["inference_dtype"]]
-    assembly, frozen = load_denoiser(run.folder / ("denoiser" if ema else "denoiser_raw"), device, dtype)
-    predictors = {
-        name: load_predictor(run.folder / folder, run.folder / "denoiser", frozen.backbone.features, device)
-        for folder, name in PREDICTORS.items()
-        if (run.folder / folder).is_dir()
-    }
-    evaluation = build(
-        "evaluation",
-        cfg["evaluation"],
-        data=assembly.data("test"),
-        codec=assembly.codec,
-        shape=assembly.shape,
-        classifier=fit_digit_classifier(CLASSIFIER_SEED).to(device),
-        device=device,
-    )
-    denoiser = assembly.guided(frozen, cfg["guidance_scale"])
-    return evaluation(denoiser, build("sampler", cfg["sampler"]), predictors, run.folder)
+        tables = FinishedRun(self.run, self.accelerator.device).evaluate()
+        self.run.write_json("summary.json", {**tables, "seconds": self.seconds, **provenance()})

@@ -1,0 +1,77 @@
+"""Which samples `python -m tpdm.sample` is asked for, and the picture of them."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tpdm.assembly import device_of
+from tpdm.finished import FinishedRun
+from tpdm.runtime.plots import png, sample_grid
+from tpdm.runtime.run import Run
+from tpdm.sampler.noise import generators
+
+
+def draw(cfg: dict[str, Any]) -> None:
+    """Draws the seeds asked for and writes them as one picture, with the calls that each one took."""
+    seeds = parse_seeds(cfg["seeds"])
+    columns = parse_grid(cfg["grid"], len(seeds))
+    finished = FinishedRun(Run.open(Path(cfg["run"])), device_of(cfg["device"]), cfg["ema"])
+    cond = conditions(finished.assembly.data("test"), cfg["labels"], seeds)
+    settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
+    sampler = finished.sampler(settings, Path(cfg["predictor"]) if cfg["predictor"] else None)
+    scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
+
+    images, nfe = finished.sample(sampler, seeds, cond, scale, cfg["batch_size"])
+    path = Path(cfg["out"]) if cfg["out"] else finished.run.folder / f"sample_{settings['name']}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png(sample_grid(images, [f"{n} NFE" for n in nfe.tolist()], columns=columns, scale=6), path)
+    print(f"{path}: {len(seeds)} images, mean NFE {nfe.float().mean():.2f}")
+
+
+def parse_seeds(seeds: int | str | list[int]) -> list[int]:
+    """A seed, a list of them, or text such as 0-63 or 1,5,8-11."""
+    if isinstance(seeds, int):
+        return [seeds]
+    if isinstance(seeds, list):
+        return seeds
+    found: list[int] = []
+    for part in seeds.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"seeds={seeds!r} is not understood; accepted: 7, 0-63 or 1,5,8-11")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return found
+
+
+def parse_grid(grid: str, count: int) -> int:
+    """Columns of a "rows x columns" picture that has room for `count` images."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", grid)
+    if not match:
+        raise ValueError(f"grid={grid!r} is not understood; accepted: ROWSxCOLUMNS, such as 8x8")
+    rows, columns = int(match[1]), int(match[2])
+    if rows * columns < count:
+        raise ValueError(f"grid={grid} has room for {rows * columns} images, but seeds asks for {count}")
+    return columns
+
+
+def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Tensor:
+    """One row of labels per seed: the same for all, a list for each, or drawn from the test set by the seed itself."""
+    if labels is None:
+        return torch.cat([data.batch(1, generator)[1] for generator in generators(seeds, stream=3)])
+    nested = any(isinstance(label, list) for label in labels)
+    cond: Tensor = data.parse_labels([label for part in labels for label in part] if nested else labels)
+    if len(cond) == 1:
+        return cond.expand(len(seeds), -1)
+    if len(cond) != len(seeds):
+        raise ValueError(f"labels are given for {len(cond)} images, but seeds asks for {len(seeds)}; give one or as many")
+    return cond
+
+
+def with_steps(sampler: dict[str, Any], steps: int | None) -> dict[str, Any]:
+    """The sampler's config with another number of steps: at most so many where a predictor decides."""
+    key = "max_steps" if sampler["name"] == "adaptive" else "num_steps"
+    return sampler if steps is None else {**sampler, key: steps}
