@@ -1,0 +1,90 @@
+"""A trained component's folder, which loads on its own: `config.json` and `model.safetensors`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from tpdm.runtime.atomic import (
+    leftovers,
+    naming,
+    read_json,
+    sync_folder,
+    temporary_name,
+    whole_file,
+    write_json,
+)
+from tpdm.runtime.fingerprint import Fingerprint, Fingerprinted
+
+CONFIG, MODEL = "config.json", "model.safetensors"
+
+
+def save_artifact(
+    folder: Path, config: dict[str, Any], state: Mapping[str, Tensor], *, weights: str = "raw"
+) -> None:
+    """Writes both files beside `folder`, then swaps them in; `weights` says which, such as "ema"."""
+    folder = Path(folder)
+    prepared = temporary_name(folder)
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in leftovers(folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            prepared.mkdir()
+            _write(prepared, config, state, weights)
+            _swap(prepared, folder)
+        finally:
+            shutil.rmtree(prepared, ignore_errors=True)
+
+
+def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, state) on the CPU; a ValueError of one line says what is missing, cut short or changed."""
+    folder = Path(folder)
+    source = folder if folder.exists() else _aside(folder)
+    if not source.is_dir():
+        raise ValueError(f"{folder} is missing; a finished run has it")
+    card, model = read_json(source / CONFIG), source / MODEL
+    try:
+        config, fingerprint = card["config"], Fingerprint(card["bytes"], card["sha256"])
+    except (KeyError, TypeError):
+        raise ValueError(f"{source / CONFIG} is not the config.json of a trained component") from None
+    if not model.exists():
+        raise ValueError(f"{model} is missing; copy the folder again")
+    if fault := fingerprint.fault(model):
+        raise ValueError(f"{model} {fault}; copy the folder again")
+    return config, safetensors.torch.load_file(model)
+
+
+def artifact_sha256(folder: Path) -> str:
+    """Which weights these are, as their config.json says."""
+    sha256: str = read_json(Path(folder) / CONFIG)["sha256"]
+    return sha256
+
+
+def _write(folder: Path, config: dict[str, Any], state: Mapping[str, Tensor], weights: str) -> None:
+    tensors = {name: x.detach().cpu().contiguous() for name, x in state.items()}
+    with whole_file(folder / MODEL) as file:
+        writer = Fingerprinted(file)
+        writer.write(safetensors.torch.save(tensors, {"format": "pt"}))
+    write_json(folder / CONFIG, {"weights": weights, **asdict(writer.fingerprint), "config": config})
+
+
+def _aside(folder: Path) -> Path:
+    """Where the old folder stands for the instant between two renames; loading looks there too."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _swap(prepared: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(_aside(folder), ignore_errors=True)
+        os.rename(folder, _aside(folder))
+    os.rename(prepared, folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(_aside(folder), ignore_errors=True)

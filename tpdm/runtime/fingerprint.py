@@ -1,0 +1,47 @@
+"""Tells a file that was cut short or changed from the one that was written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    bytes: int
+    sha256: str
+
+    @staticmethod
+    def of(path: Path) -> Fingerprint:
+        with open(path, "rb") as file:
+            return Fingerprint(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def fault(self, path: Path) -> str | None:
+        """What is wrong with `path`, in words; None when it is the file that was written."""
+        size = path.stat().st_size
+        if size < self.bytes:
+            return f"is cut short ({size} of {self.bytes} bytes)"
+        return None if Fingerprint.of(path) == self else "was changed after it was written (sha256 differs)"
+
+
+class Fingerprinted:
+    """A file open for writing whose fingerprint is known without reading it again."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(self.size, self.digest.hexdigest())

@@ -1,0 +1,199 @@
+"""Pictures of samples, times and curves: pure drawing, each function returns a PIL image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from tpdm.runtime.atomic import whole_file
+
+INK, PALE = "#222222", "#D9D9D9"
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # colour-blind safe
+STYLE = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+}
+SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
+Colour = str | tuple[float, ...]
+
+
+def sample_grid(
+    images: Float[Tensor, "B C H W"],
+    captions: Sequence[str] | None = None,
+    *,
+    columns: int,
+    scale: int,
+) -> Image.Image:
+    """Images in [-1, 1], each pixel a square of `scale`, with a caption under each."""
+    tiles = [_tile(image, scale) for image in images]
+    width, height = tiles[0].size
+    font = ImageFont.load_default(size=max(11, min(18, width // 4)))
+    gap = max(3, scale)
+    caption = 0 if captions is None else round(1.5 * font.size)  # type: ignore[union-attr]
+    rows = -(-len(tiles) // columns)
+    columns = min(columns, len(tiles))
+    sheet = Image.new("RGB", (gap + columns * (width + gap), gap + rows * (height + caption + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        x, y = gap + column * (width + gap), gap + row * (height + caption + gap)
+        sheet.paste(tile, (x, y))
+        if captions is not None:
+            draw.text((x + width / 2, y + height + caption / 2), captions[index], INK, font, anchor="mm")
+    return sheet
+
+
+@matplotlib.rc_context(STYLE)
+def schedules(
+    t: Float[Tensor, "B K+1"],
+    alive: Bool[Tensor, "B K"],
+    group: Int[Tensor, B] | None = None,
+    *,
+    group_label: str = "",
+    title: str = "",
+) -> Image.Image:
+    """Times against the step: a thin line per sample, coloured by its group; the means are thick."""
+    times, steps = _array(t), _array(alive).sum(1)  # (B, K+1), (B,)
+    groups = np.zeros(len(times), int) if group is None else _array(group)
+    colours = {0: OKABE_ITO[0]} if group is None else _group_colours(groups)
+    axes = _axes(title, "denoising step", "time t  (1 noise, 0 data)")
+    for row in np.random.default_rng(0).permutation(len(times)):  # no group lies on top of the others
+        k = np.arange(steps[row] + 1)
+        axes.plot(k, times[row, : len(k)], color=colours[groups[row]], linewidth=0.7, alpha=0.3)
+    if group is not None:
+        for g, colour in colours.items():
+            of_group = groups == g
+            _thick_line(axes, times[of_group, : steps[of_group].max() + 1].mean(0), colour, 2, str(g))
+    _thick_line(axes, times[:, : steps.max() + 1].mean(0), INK, 4, "mean of all")
+    axes.set(xlim=(0, None), ylim=(0, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(title=group_label or None, alignment="left")
+    return _picture(axes)
+
+
+@matplotlib.rc_context(STYLE)
+def steps_by_group(
+    nfe: Int[Tensor, B], group: Int[Tensor, B], xlabel: str, *, ylabel: str = "NFE", title: str = ""
+) -> Image.Image:
+    """How many samples of each group took how many steps, as mirrored bars, and the mean of each group."""
+    counts, groups = _array(nfe), _array(group)
+    colours = _group_colours(groups)
+    means = {g: counts[groups == g].mean() for g in colours}
+    axes = _axes(title, xlabel, ylabel)
+    for g, colour in colours.items():
+        value, times = np.unique(counts[groups == g], return_counts=True)
+        width = 0.86 * times / times.max()
+        axes.barh(value, width, left=g - width / 2, height=0.86, color=colour, alpha=0.55, linewidth=0)
+    axes.plot(list(means), list(means.values()), color=INK, linewidth=2, marker="o", markersize=6)
+    for g, mean in means.items():
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axes.annotate(f"{mean:.1f}", (g, mean), (0, 9), textcoords="offset points", ha="center", bbox=box)
+    axes.set(xticks=list(colours), xlim=(min(colours) - 0.6, max(colours) + 0.6), ylim=(0, None))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="x", visible=False)
+    axes.text(0.99, 0.03, "line: mean\nbars: share of samples", transform=axes.transAxes, ha="right")
+    return _picture(axes)
+
+
+@matplotlib.rc_context(STYLE)
+def curves(
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    xlabel: str = "step",
+    ylabel: str = "",
+    title: str = "",
+    log: bool = False,
+    smooth: int = 0,
+) -> Image.Image:
+    """{name: (steps, values)} as lines: means over windows of `smooth` steps, and the raw values in pale."""
+    axes = _axes(title, xlabel, ylabel)
+    for (name, (steps, values)), colour in zip(series.items(), cycle(OKABE_ITO), strict=False):
+        steps, values = np.asarray(steps), np.asarray(values, float)
+        if smooth:
+            axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
+        axes.plot(steps, _running_mean(steps, values, smooth), color=colour, linewidth=2.2, label=name)
+    axes.set_yscale("log" if log else "linear")
+    axes.margins(x=0.01)
+    if len(series) > 1:
+        axes.legend()
+    return _picture(axes)
+
+
+def gif(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = 250) -> None:
+    """An endless loop over `frames`, of which the last stays for two seconds."""
+    first, *rest = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    durations = [milliseconds] * len(rest) + [2000]
+    with whole_file(Path(path)) as file:
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def png(image: Image.Image, path: Path) -> None:
+    with whole_file(Path(path)) as file:
+        image.save(file, "PNG")
+
+
+def _axes(title: str, xlabel: str, ylabel: str) -> Axes:
+    axes = Figure(figsize=SIZE, dpi=DPI, layout="constrained").add_subplot()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return axes
+
+
+def _thick_line(axes: Axes, values: NDArray, colour: Colour, width: float, label: str) -> None:
+    """A line that stands out from the thin ones under it."""
+    axes.plot(values, color="white", linewidth=width + 2.5)
+    axes.plot(values, color=colour, linewidth=width, marker="o", markersize=width + 2, label=label)
+
+
+def _picture(axes: Axes) -> Image.Image:
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _tile(image: Float[Tensor, "C H W"], scale: int) -> Image.Image:
+    pixels = image.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().byte()
+    array = pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()  # (H, W, 3)
+    return Image.fromarray(array.repeat(scale, 0).repeat(scale, 1))
+
+
+def _group_colours(groups: NDArray) -> dict[int, Colour]:
+    """Groups are ordered (a number of digits): from dark to light, so that they differ without colour too."""
+    present = [int(g) for g in np.unique(groups)]
+    viridis = matplotlib.colormaps["viridis"]
+    return dict(zip(present, map(viridis, np.linspace(0.05, 0.88, len(present))), strict=True))
+
+
+def _running_mean(steps: NDArray, values: NDArray, window: float) -> NDArray:
+    """Mean of the finite values that lie within `window` / 2 steps of each."""
+    finite = np.isfinite(values)
+    total, count = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(finite, values, 0), finite))
+    start = np.searchsorted(steps, steps - window / 2, "left")
+    end = np.searchsorted(steps, steps + window / 2, "right")
+    return np.where(finite, (total[end] - total[start]) / np.maximum(count[end] - count[start], 1), np.nan)
+
+
+def _array(x: Tensor) -> NDArray:
+    return x.detach().cpu().numpy()

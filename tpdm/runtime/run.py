@@ -1,0 +1,143 @@
+"""A run's folder: its name, its lock, its configuration."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import string
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from tpdm.runtime.atomic import naming, read_json, write_json, write_text
+
+CONFIG, LOCK = "config.yaml", ".lock"
+UNSET = "unset"
+
+
+class Run:
+    """`runs/<name>/`, made by `create` (to train) or found by `open` (to sample and evaluate)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def create(cls, root: Path, name: str | None) -> Run:
+        """A new folder named for the moment, never one that exists; with a name, that folder, new or not."""
+        root = Path(root)
+        if name is not None and ("/" in name or name in ("", ".", "..")):
+            raise ValueError(f"run_name={name!r} is not a plain folder name; leave out '/' and '..'")
+        with naming(root / (name or "")):
+            root.mkdir(parents=True, exist_ok=True)
+            if name is None:
+                return cls(_new_folder(root))
+            (root / name).mkdir(exist_ok=True)
+            return cls(root / name)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists; otherwise a ValueError names the run with the nearest name."""
+        folder = Path(folder)
+        if (folder / CONFIG).is_file():
+            return cls(folder)
+        seen = "has no config.yaml, so it is no run" if folder.is_dir() else "does not exist"
+        runs = [p.parent.name for p in folder.parent.glob(f"*/{CONFIG}")]
+        nearest = difflib.get_close_matches(folder.name, runs, n=1, cutoff=0)
+        hint = f"; did you mean {folder.parent / nearest[0]}?" if nearest else ""
+        raise ValueError(f"run={folder} {seen}{hint}")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder against other processes; the kernel lets go of it when this process dies."""
+        with open(self.folder / LOCK, "a+") as file:
+            self._claim(file)
+            try:
+                yield
+            finally:  # forked workers share the lock, so closing the file would not let go of it
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _claim(self, file: IO[str]) -> None:
+        with naming(self.folder / LOCK):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.folder} is in use by {_holder(file)}; wait, or stop it first"
+                ) from None
+            file.truncate(0)
+            json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
+            file.flush()
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """What config.yaml says; None before `keep_config`."""
+        path = self.folder / CONFIG
+        if not path.exists():
+            return None
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise ValueError(f"{path} is not YAML; it was cut short or edited") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} holds no configuration; it was cut short or edited")
+        return config
+
+    def keep_config(self, config: Mapping[str, Any], ignore: Sequence[str] = ()) -> None:
+        """Writes `config` the first time; later refuses one that differs elsewhere than under `ignore`."""
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        before = self.config
+        if before is None:
+            write_text(self.folder / CONFIG, text)
+            return
+        old, new = _flat(before), _flat(yaml.safe_load(text))
+        for key in {**new, **old}:
+            ignored = any(f"{key}.".startswith(f"{prefix}.") for prefix in ignore)
+            was, now = old.get(key, UNSET), new.get(key, UNSET)
+            if was != now and not ignored:
+                raise ValueError(
+                    f"{self.folder} was started with {key}={was} and cannot go on with {key}={now}; "
+                    f"give it back its value or choose another run_name"
+                )
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_json(self.folder / name, value)
+
+    def read_json(self, name: str) -> Any:
+        return read_json(self.folder / name)
+
+
+def _new_folder(root: Path) -> Path:
+    while True:
+        letters = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(6))
+        folder = root / f"{time.strftime('%Y%m%d_%H%M%S')}_{letters}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        signature = json.load(file)
+        return f"process {signature['pid']} on {signature['host']}"
+    except (ValueError, KeyError):  # it holds the lock and has not signed yet
+        return "another process"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} to {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
