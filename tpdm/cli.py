@@ -18,7 +18,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.main import get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -56,17 +56,19 @@ def config_dir() -> Path:
 def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]]:
     """Makes `main(cfg)` a command.
 
-    Its config is conf/<config_name>.yaml, `schema` the TypedDict of what that may hold, its help the docstring
-    of its module.
+    Its config is conf/<config_name>.yaml, `schema` the TypedDict of what that may hold, and its help the
+    docstring of its module.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
-        statuses = []
+        statuses: list[int] = []
 
         @functools.wraps(main)
         def job(cfg: DictConfig) -> None:
             # recorded, not raised, so that the other jobs of a sweep still run
-            statuses.append(_status(lambda: main(_checked(cfg, schema)), debug=bool(cfg.get("debug"))))
+            statuses.append(
+                _status(lambda: main(_checked(cfg, schema)), debug=bool(cfg.get("debug")), tell=describe)
+            )
 
         command = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)
 
@@ -75,9 +77,10 @@ def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]
             if _flags().help:
                 print(_help(main, schema))
                 return
+            statuses.clear()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print
             OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
-            statuses.append(_status(command, debug="debug=true" in sys.argv))
+            statuses.append(_status(command, debug="debug=true" in sys.argv, tell=_composing))
             if any(statuses):
                 sys.exit(max(statuses))
 
@@ -96,7 +99,7 @@ def _checked(cfg: DictConfig, schema: type) -> dict[str, Any]:
     return plain
 
 
-def _status(action: Callable[[], Any], debug: bool) -> int:
+def _status(action: Callable[[], Any], debug: bool, tell: Callable[[Exception], tuple[int, str]]) -> int:
     """Exit status of an action; its error becomes one line on stderr, after the traceback if `debug`."""
     try:
         action()
@@ -105,7 +108,7 @@ def _status(action: Callable[[], Any], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exception(error)
-        status, line = describe(error)
+        status, line = tell(error)
         print(f"tpdm: error: {line}", file=sys.stderr)
         return status
     return 0
@@ -113,8 +116,8 @@ def _status(action: Callable[[], Any], debug: bool) -> int:
 
 def describe(error: Exception) -> tuple[int, str]:
     """Exit status and one line: 2 for what the user can put right, 1 for a failure while running."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return USER_ERROR, _composition(error)
+    if isinstance(error, OmegaConfBaseException):
+        return _composing(error)
     line = " ".join(str(error).split())
     no_room = isinstance(error, OSError) and error.errno in NO_ROOM
     if no_room or isinstance(error, (ValueError, *WRONG_PATH)):
@@ -122,8 +125,13 @@ def describe(error: Exception) -> tuple[int, str]:
     return FAILURE, f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
+def _composing(error: Exception) -> tuple[int, str]:
+    """The same for an error met while composing: the user's, whatever Hydra or OmegaConf call it."""
+    return USER_ERROR, _composition(error)
+
+
 def _composition(error: Exception) -> str:
-    """What Hydra or OmegaConf found wrong, with the nearest name that would have been right."""
+    """What was wrong with the command line, with the nearest name that would have been right."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)

@@ -1,0 +1,68 @@
+"""Every file of conf/ against the signature it configures, in both directions."""
+
+import inspect
+
+import pytest
+
+from tpdm.cli import config_dir
+from tpdm.evaluate import Settings as EvaluateSettings
+from tpdm.registry import choices, lookup, names, validate
+from tpdm.sample import Settings as SampleSettings
+from tpdm.train import Settings
+
+FILES = sorted(
+    (file.parent.relative_to(config_dir()).as_posix(), file.stem)
+    for file in config_dir().glob("*/**/*.yaml")
+    if file.parent.name != "hydra"
+)
+REACHED_BY = {
+    "sampler/grid": ["sampler=euler"],
+    "predictor/arch": ["predictor=hybrid"],
+    ("sampler/grid", "learned"): ["sampler.grid.path=grid.json"],
+    ("trainer", "predictor"): ["trainer@predictor_trainer=predictor"],
+}
+GROUPS = sorted({group for group, _ in FILES} - {"launcher", "predictor/arch"})
+COMPONENTS = [(group, name) for group in GROUPS for name in names(group)]
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_a_file_says_all_that_its_component_asks_and_no_more(group, name, composed):
+    overrides = [*REACHED_BY.get(group, []), *REACHED_BY.get((group, name), [])]
+    if not any("@" in override for override in overrides):
+        overrides.append(f"{group}={name}")
+    validate(composed(*overrides), Settings)
+
+
+@pytest.mark.parametrize(("group", "name"), COMPONENTS)
+def test_a_component_has_a_file_and_no_default_that_the_file_cannot_see(group, name):
+    assert (group, name) in FILES
+    component = lookup(group, name)
+    parameters = inspect.signature(component).parameters
+    for choice, annotation in choices(component).items():
+        assert parameters[choice].default is inspect.Parameter.empty
+        assert annotation is not inspect.Parameter.empty
+
+
+@pytest.mark.parametrize(("config", "schema"), [("sample", SampleSettings), ("evaluate", EvaluateSettings)])
+def test_the_other_commands_compose(config, schema, composed):
+    validate(composed("run=somewhere", config=config), schema)
+
+
+def test_sampling_takes_any_sampler(composed):
+    for name in names("sampler"):
+        validate(composed("run=somewhere", f"sampler={name}", config="sample"), SampleSettings)
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "depth", "num_heads"),
+    [("s", 384, 12, 6), ("b", 768, 12, 12), ("l", 1024, 24, 16), ("xl", 1152, 28, 16)],
+)
+@pytest.mark.parametrize("patch_size", [2, 4, 8])
+def test_dit_presets_are_the_sizes_of_the_paper(size, width, depth, num_heads, patch_size, composed):
+    model = composed(f"model=dit_{size}{patch_size}")["model"]
+    assert (model["width"], model["depth"], model["num_heads"]) == (width, depth, num_heads)
+    assert model["patch_size"] == patch_size
+
+
+def test_a_denoiser_can_be_trained_alone(composed):
+    assert composed("predictor=none")["predictor"] is None
