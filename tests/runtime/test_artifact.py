@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 
@@ -6,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
 
 CONFIG = {"name": "dit", "width": 96, "block": {"name": "adaln_zero"}}
 
@@ -31,6 +32,15 @@ def test_it_loads_as_it_was_saved_and_is_replaced_whole(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert list(folder.parent.iterdir()) == [folder]
     assert json.loads((folder / "config.json").read_text())["weights"] == "ema"
+
+
+def test_the_hash_tells_weights_apart_and_not_folders(tmp_path):
+    hashes = []
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        save_artifact(tmp_path / name, CONFIG, state_of(value))
+        hashes.append(artifact_sha256(tmp_path / name))
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert hashes[0] == hashlib.sha256((tmp_path / "a" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_views_and_parameters_can_be_saved(tmp_path):

@@ -113,8 +113,8 @@ def save_forever(folder: str, keep: int) -> None:
     checkpoints = Checkpoints(folder, "a", keep)
     start = checkpoints.load_latest()
     for step in itertools.count(0 if start is None else start[0]):
-        for _ in range(2):  # the second time over the first
-            checkpoints.save(step, state_of(step))
+        for again in range(2):  # the second time over the first, with another content
+            checkpoints.save(step, state_of(step) | {"again": again})
 
 
 @pytest.mark.parametrize("keep", [1, 2])

@@ -46,15 +46,8 @@ def save_artifact(
 
 def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(config, state) on the CPU; a ValueError of one line says what is missing, cut short or changed."""
-    folder = Path(folder)
-    source = folder if folder.exists() else _aside(folder)
-    if not source.is_dir():
-        raise ValueError(f"{folder} is missing; a finished run has it")
-    card, model = read_json(source / CONFIG), source / MODEL
-    try:
-        config, fingerprint = card["config"], Fingerprint(card["bytes"], card["sha256"])
-    except (KeyError, TypeError):
-        raise ValueError(f"{source / CONFIG} is not the config.json of a trained component") from None
+    source, config, fingerprint = _read_card(Path(folder))
+    model = source / MODEL
     if not model.exists():
         raise ValueError(f"{model} is missing; copy the folder again")
     if fault := fingerprint.fault(model):
@@ -64,8 +57,19 @@ def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def artifact_sha256(folder: Path) -> str:
     """Which weights these are, as their config.json says."""
-    sha256: str = read_json(Path(folder) / CONFIG)["sha256"]
-    return sha256
+    return _read_card(Path(folder))[2].sha256
+
+
+def _read_card(folder: Path) -> tuple[Path, dict[str, Any], Fingerprint]:
+    """Where the artifact stands, and what its config.json says."""
+    source = folder if folder.exists() else _aside(folder)
+    if not source.is_dir():
+        raise ValueError(f"{folder} is missing; a finished run has it")
+    card = read_json(source / CONFIG)
+    try:
+        return source, card["config"], Fingerprint(card["bytes"], card["sha256"])
+    except (KeyError, TypeError):
+        raise ValueError(f"{source / CONFIG} is not the config.json of a trained component") from None
 
 
 def _write(folder: Path, config: dict[str, Any], state: Mapping[str, Tensor], weights: str) -> None:
