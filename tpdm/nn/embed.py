@@ -11,9 +11,10 @@ from tpdm.types import CondSpec
 
 def fourier(value: Float[Tensor, "B"], width: int, max_frequency: float) -> Float[Tensor, "B E"]:
     """Cosines, then sines, of `value` at frequencies falling geometrically from `max_frequency` over four decades."""
-    exponent = torch.arange(width // 2, device=value.device) / (width // 2)
+    half = (width + 1) // 2
+    exponent = torch.arange(half, device=value.device) / half
     angle = value.float()[:, None] * max_frequency * torch.exp(-math.log(1e4) * exponent)
-    return torch.cat([angle.cos(), angle.sin()], dim=1)
+    return torch.cat([angle.cos(), angle.sin()], dim=1)[:, :width]
 
 
 class TimeEmbedding(nn.Module):

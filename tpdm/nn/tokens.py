@@ -16,8 +16,7 @@ def unpatchify(
     tokens: Float[Tensor, "B N P"], patch_size: int, hw: tuple[int, int]
 ) -> Float[Tensor, "B C H W"]:
     """Inverse of `patchify`; `hw` counts patches."""
-    h, w = hw
-    x = tokens.reshape(tokens.shape[0], h, w, patch_size, patch_size, -1)
+    x = tokens.unflatten(2, (patch_size, patch_size, -1)).unflatten(1, hw)  # (B, h, w, p, p, C)
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
 
