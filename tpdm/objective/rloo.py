@@ -6,6 +6,9 @@ from torch import Tensor
 
 def rloo(reward: Float[Tensor, "P S"]) -> Float[Tensor, "P S"]:
     """Each sample against the mean of its siblings (Kool et al. 2019; Ahmadian et al. 2024, eq. 8)."""
+    reward = (
+        reward - reward[:, :1]
+    )  # what is common to siblings goes first, before rounding can tell them apart
     others = (reward.sum(1, keepdim=True) - reward) / (reward.shape[1] - 1)
     return reward - others
 
