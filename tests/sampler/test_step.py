@@ -1,0 +1,145 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.ideal import IdealDenoiser
+from tests.scheduler.paths import NAMES, path
+from tpdm.registry import build
+from tpdm.sampler import grid
+from tpdm.sampler.fixed import DDIM, DPMPP_2M, FixedSampler
+from tpdm.sampler.integrate import follow, integrate
+from tpdm.sampler.noise import initial_noise
+from tpdm.sampler.step import Past, ab2, ddim, dpmpp_2m
+from tpdm.scheduler.path import by_noise_level
+from tpdm.types import Prediction
+
+STEPS = {ddim: 1, dpmpp_2m: 2, ab2: 2}  # and their orders
+NOISE = initial_noise(range(4), (1, 2, 2))
+COND = torch.zeros(4, 1)
+
+
+def gaussian(name):
+    mean, std = torch.tensor([[[0.3, -0.5], [0.1, 0.9]]]), torch.tensor([[[0.5, 0.8], [0.6, 1.2]]])
+    return IdealDenoiser(path(name), mean, std)
+
+
+def walk(step, denoiser, times, noise=NOISE):
+    """Along given noise levels, one row for all or a row for each sample."""
+    rows = times.expand(len(noise), -1)
+    return integrate(denoiser, noise, COND[: len(noise)], follow(rows), step, rows.shape[1] - 1).x0
+
+
+def uniform(name, num_steps):
+    return by_noise_level(path(name)).t_max * grid.uniform(num_steps)
+
+
+@st.composite
+def schedules(draw, samples=3):
+    """Falling noise levels from 1 for each sample, of its own length, padded with 0: (samples, K+1)."""
+    ratios = st.lists(st.floats(0.2, 0.95), min_size=0, max_size=6)
+    rows = [torch.tensor([1.0, *draw(ratios)]).cumprod(0) for _ in range(samples)]
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.cat([row, torch.zeros(1)]) for row in rows], batch_first=True
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_has_its_order(name, step):
+    """The slope of its error against the end of a Gaussian's ODE, over two doublings."""
+    denoiser = gaussian(name)
+    end = denoiser.end(NOISE)
+    errors = [(walk(step, denoiser, uniform(name, n)) - end).square().mean().sqrt().log2() for n in (64, 256)]
+    assert (errors[0] - errors[1]) / 2 > 0.85 * STEPS[step]
+    assert errors[1] < (-7 if STEPS[step] == 1 else -13)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=10, deadline=None)
+@given(times=schedules())
+def test_a_step_is_exact_where_the_denoiser_sees_the_end(name, step, times):
+    """Of a point mass both ends are known from anywhere, so that any schedule lands on the point."""
+    target = torch.tensor([[[0.7, -0.2], [0.0, 1.0]]])
+    got = walk(step, IdealDenoiser(path(name), target), by_noise_level(path(name)).t_max * times, NOISE[:3])
+    torch.testing.assert_close(got, target.expand(3, 1, 2, 2), atol=1e-5, rtol=0)
+
+
+PARITY = [(ddim, DDIM, 1e-5), (dpmpp_2m, DPMPP_2M, 1e-4)]
+
+
+@pytest.mark.parametrize(("step", "solver", "atol"), PARITY)
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15, deadline=None)
+@given(times=schedules())
+def test_with_given_times_it_is_the_solver_of_diffusers(name, step, solver, atol, times):
+    """A schedule for each sample: ours walks them in one batch, diffusers' own solver one after the other."""
+    denoiser, times = gaussian(name), by_noise_level(path(name)).t_max * times
+    ours = walk(step, denoiser, times, NOISE[:3])
+    for b, row in enumerate(times):
+        levels = row[: int((row > 0).sum()) + 1]
+        one = NOISE[b : b + 1]
+        theirs = FixedSampler(1, grid.uniform, solver).along(levels, denoiser, one, COND[:1], [b]).x0
+        torch.testing.assert_close(ours[b : b + 1], theirs, atol=atol, rtol=0)
+
+
+READS_X0 = {"timestep_spacing": "trailing", "prediction_type": "sample"}
+
+
+@pytest.mark.parametrize(
+    ("step", "theirs", "atol"),
+    [
+        (ddim, DDIMScheduler(clip_sample=False, **READS_X0), 1e-5),
+        (dpmpp_2m, DPMSolverMultistepScheduler(**READS_X0), 1e-4),
+    ],
+)
+@pytest.mark.parametrize("num_steps", [1, 2, 10, 20])
+def test_it_ends_where_a_plain_loop_of_diffusers_does(step, theirs, atol, num_steps):
+    """Its own grid on the ddpm path; table entry n is our t = (n + 1) / 1000."""
+    denoiser = gaussian("ddpm")
+    theirs.set_timesteps(num_steps)
+    x, times = NOISE, [path("ddpm").noise_level((theirs.timesteps + 1) / 1000), torch.zeros(1)]
+    for key in theirs.timesteps:
+        x = theirs.step(denoiser(x, ((key + 1) / 1000).expand(4), COND).x0, key, x).prev_sample
+    torch.testing.assert_close(walk(step, denoiser, torch.cat(times)), x, atol=atol, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(times=schedules(samples=1))
+def test_ab2_is_the_textbook_formula_on_the_flow_path(times):
+    """x + h ((1 + w / 2) f_n - w / 2 f_(n-1)) with w = h / h_past (Hairer, Norsett & Wanner 1993, III.5)."""
+    denoiser, x, before = gaussian("flow"), NOISE.double(), None
+    for t, t_next in pairwise(times[0].double()):
+        p = denoiser(x, t.expand(4), COND)
+        f, h = p.eps - p.x0, t_next - t
+        w = 0 if before is None else h / before[1]
+        x = x + h * ((1 + w / 2) * f - (w / 2 * before[0] if before else 0))
+        before = f, h
+    torch.testing.assert_close(walk(ab2, denoiser, times), x.float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("step", [dpmpp_2m, ab2])
+@pytest.mark.parametrize("name", NAMES)
+def test_each_row_has_its_own_history(name, step):
+    """A batch of rows with different times and pasts is those rows one by one."""
+    by_level, (x0, eps, old_x0, old_eps) = by_noise_level(path(name)), torch.randn(4, 3, 1, 2, 2)
+    t, t_next, t_past = (
+        torch.tensor([0.5, 0.3, 0.9]),
+        torch.tensor([0.2, 0.0, 0.5]),
+        torch.tensor([0.8, 0.4, 0.95]),
+    )
+    together = step(by_level, Prediction(x0, eps, None), t, t_next, Past(old_x0, old_eps, t_past))
+    for b in range(3):
+        r = slice(b, b + 1)
+        past = Past(old_x0[r], old_eps[r], t_past[r])
+        alone = step(by_level, Prediction(x0[r], eps[r], None), t[r], t_next[r], past)
+        torch.testing.assert_close(together[r], alone)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_is_built_by_name(step):
+    assert build("sampler/step", {"name": step.__name__}).func is step
