@@ -30,10 +30,10 @@ from omegaconf.errors import (
 )
 
 from tpdm.registry import ALIASES, Component, validate
+from tpdm.runtime.process import settle
 from tpdm.values import nearest
 
-# Idle OpenMP threads spin by default, which slows a busy machine several times. torch reads this at import.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+settle()
 
 Main = Callable[[dict[str, Any]], None]
 

@@ -9,12 +9,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser
+from tpdm.assembly import DENOISER_KEYS, DTYPES, Assembly, device_of, load_denoiser
 from tpdm.evaluation.digit_classifier import fit_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import CLASSIFIER_SEED, FinishedRun
 from tpdm.registry import build
+from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
 from tpdm.runtime.tracking import NullTracker, Tracker
@@ -48,6 +49,8 @@ def check(cfg: Config) -> None:
         for predictor in (cfg["predictor"], cfg["baseline"]):
             if predictor is not None:
                 build("predictor", predictor, features=features)
+    if cfg["denoiser"] is not None:
+        check_adoptable(Path(cfg["denoiser"]), cfg)
     if cfg["predictor"] is not None and cfg["sampler"]["name"] != "adaptive":
         raise ValueError(
             f"sampler={cfg['sampler']['name']} asks no predictor, so predictor={cfg['predictor']['name']} could not be "
@@ -55,6 +58,14 @@ def check(cfg: Config) -> None:
         )
     build("sampler", cfg["sampler"])
     build("density", cfg["density"])
+
+
+def check_adoptable(folder: Path, cfg: Config) -> None:
+    """Raises ValueError where the denoiser in `folder` is not the one that the config describes."""
+    config, _ = load_artifact(folder)
+    for key in DENOISER_KEYS:
+        if config[key] != cfg[key]:
+            raise ValueError(f"denoiser={folder} was trained with {key}={config[key]}, this run has {key}={cfg[key]}")
 
 
 @contextmanager
@@ -84,6 +95,9 @@ class Training:
         """Leaves denoiser/ (averaged weights) and denoiser_raw/ (the last ones), and the GIF of its previews."""
         if (self.run.folder / "denoiser").is_dir():
             return
+        if self.cfg["denoiser"] is not None:
+            self.adopt(Path(self.cfg["denoiser"]))
+            return
         torch.manual_seed(self.cfg["seed"])
         backbone = self.assembly.backbone()
         preview = self.preview()
@@ -104,6 +118,14 @@ class Training:
             preview.film(self.run.folder / "training.gif")
             self.assembly.save_denoiser(self.run.folder / "denoiser_raw", backbone.state_dict(), "raw")
             self.assembly.save_denoiser(self.run.folder / "denoiser", averaged, "ema")
+        self.accelerator.wait_for_everyone()
+
+    def adopt(self, folder: Path) -> None:
+        """Copies a denoiser that another run trained, so that this run stays whole without it."""
+        if self.accelerator.is_main_process:
+            config, state = load_artifact(folder)
+            for weights in ("denoiser_raw", "denoiser"):
+                save_artifact(self.run.folder / weights, config, state, weights=f"from {folder}")
         self.accelerator.wait_for_everyone()
 
     def predictor(self, name: str, cfg: Config, max_steps: int) -> None:

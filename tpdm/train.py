@@ -24,6 +24,7 @@ class Settings(TypedDict):
 
     run_name: str | None
     runs: str
+    denoiser: str | None
     seed: NonNegative[int]
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool

@@ -13,6 +13,7 @@ from tpdm.evaluation.table import Judge, Row, neighbours
 from tpdm.registry import build
 from tpdm.sampler.adaptive import AdaptiveSampler, mode
 from tpdm.sampler.integrate import follow, integrate
+from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import DenoiserLike, TimePredictor, Trajectory
 
@@ -20,8 +21,8 @@ GRIDS: Mapping[str, dict[str, Any]] = {
     "uniform": {"name": "uniform"},
     "shifted": {"name": "shifted", "shift": 3.0},
 }
-FIRST_ORDER, SECOND_ORDER = ("euler", "ddim"), ("heun", "dpmpp_2m", "unipc")
 LONG = 28  # steps of the usual fixed schedule
+NFE = 8.0  # where fixed schedules are compared when there is no predictor to match
 
 
 class Contest:
@@ -39,7 +40,6 @@ class Contest:
         self.step_name = sampler.step_name
         self.predicted = {name: self.measure(partial(self.predict, p)) for name, p in predictors.items()}
         self.fixed = cache(self._fixed)  # (solver, grid, num_steps) -> Result
-        self.scripted = cache(self._scripted)
 
     def measure(self, run: Run) -> Result:
         return measure(run, self.problems, self.decode)
@@ -70,31 +70,39 @@ class Contest:
         sampler = build("sampler", {"name": solver, "num_steps": num_steps, "grid": GRIDS[grid]})
         return self.measure(partial(sampler, self.denoiser))
 
-    def _scripted(self, kind: str, num_steps: int) -> Result:
-        """The first predictor's schedules, shuffled between samples, or their mean in `num_steps`."""
-        result = next(iter(self.predicted.values()))
-        if kind == "shuffled":
-            t = shuffled(result.t, torch.Generator().manual_seed(0))
-        else:
-            t = mean_schedule(result.t, result.nfe, num_steps)
-        return self.measure(partial(self.along, t))
-
     def rows(self, judge: Judge) -> list[Row]:
         """All contestants as `judge` counts them; fixed ones at the first predictor's mean calls."""
         rows = [judge.row(name, result) for name, result in self.predicted.items()]
-        nfe = rows[0].nfe if rows else 8.0
+        nfe = rows[0].nfe if rows else NFE
         if rows:
-            rows.insert(1, judge.row("shuffled between samples", self.scripted("shuffled", 0)))
-            mean = [self.scripted("mean", n) for n in neighbours(nfe)]
-            rows.insert(2, judge.at("own mean schedule", nfe, mean))
-        for solver in ("own", *FIRST_ORDER, *SECOND_ORDER):
-            for grid in GRIDS:
-                rows.append(self.fixed_row(judge, solver, grid, nfe))
+            rows[1:1] = self.borrowed_rows(judge, nfe)
+        rows += [self.fixed_row(judge, solver, grid, nfe) for solver in self.solvers() for grid in GRIDS]
         rows.append(judge.row(f"fixed {LONG} steps, euler", self.fixed("euler", "uniform", LONG)))
         rows.append(judge.row(f"fixed {LONG} steps, {self.step_name}", self.fixed("own", "uniform", LONG)))
         return rows
 
+    def borrowed_rows(self, judge: Judge, nfe: float) -> list[Row]:
+        """The first predictor's schedules without its choice: dealt to other samples, and their mean for all."""
+        result, counted = next(iter(self.predicted.values())), judge.counted
+        t = result.t.clone()
+        t[counted] = shuffled(t[counted], torch.Generator().manual_seed(0))
+        means = [mean_schedule(result.t[counted], result.nfe[counted], n) for n in neighbours(nfe)]
+        return [
+            judge.row("shuffled between samples", self.measure(partial(self.along, t))),
+            judge.at("own mean schedule", nfe, [self.measure(partial(self.along, mean)) for mean in means]),
+        ]
+
+    def solvers(self) -> tuple[str, ...]:
+        """The predictor's own step, then diffusers' solvers; on the flow path DDIM is Euler's method and not run twice."""
+        first_order = ("euler",) if isinstance(self.denoiser.scheduler, Flow) else ("euler", "ddim")
+        return ("own", *first_order, "heun", "dpmpp_2m", "unipc")
+
     def fixed_row(self, judge: Judge, solver: str, grid: str, nfe: float) -> Row:
         steps = neighbours((nfe + 1) / 2 if solver == "heun" else nfe)  # Heun makes 2N - 1 calls
-        name = self.step_name if solver == "own" else f"diffusers {solver}"
+        name = self.label(solver)
         return judge.at(f"{grid} {name}", nfe, [self.fixed(solver, grid, n) for n in steps])
+
+    def label(self, solver: str) -> str:
+        if solver == "own":
+            return self.step_name
+        return "euler (= ddim)" if solver == "euler" and "ddim" not in self.solvers() else solver
