@@ -1,6 +1,7 @@
 """Trains a denoiser: draw data, noise and a time; regress; average the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -19,8 +20,11 @@ from tpdm.types import Codec, Scheduler
 class DenoiserTrainer:
     """`batch_size` counts the samples of one update over all processes and `accumulate` parts.
 
-    `preview(step, averaged weights)` draws a grid every `preview_every` steps. Raises ValueError where the batch does not divide.
+    `preview(step, averaged weights)` draws a grid every `preview_every` steps. Raises ValueError where the
+    batch does not divide.
     """
+
+    trains = "denoiser"
 
     def __init__(
         self,
@@ -44,11 +48,7 @@ class DenoiserTrainer:
     ):
         self.accelerator = stage.accelerator
         ranks = self.accelerator.num_processes
-        if batch_size % (ranks * accumulate):
-            raise ValueError(
-                f"trainer.batch_size={batch_size} does not divide over {ranks} processes x "
-                f"trainer.accumulate={accumulate}; use a multiple of {ranks * accumulate}"
-            )
+        check_batch(batch_size, accumulate, ranks)
         self.max_steps, self.accumulate, self.clip_norm = max_steps, accumulate, clip_norm
         self.report_every, self.preview_every, self.save_every = report_every, preview_every, save_every
         self.scheduler, self.codec, self.density = scheduler, codec, density
@@ -65,6 +65,11 @@ class DenoiserTrainer:
             rank=self.accelerator.process_index,
             world_size=ranks,
         )
+
+    @staticmethod
+    def check(choices: Mapping[str, Any], ranks: int) -> None:
+        """Refuses, before a run exists, what the constructor would refuse."""
+        check_batch(choices["batch_size"], choices["accumulate"], ranks)
 
     def fit(self) -> dict[str, Tensor]:
         """Trains to `max_steps`, from the newest checkpoint if there is one; returns the averaged weights."""
@@ -92,6 +97,7 @@ class DenoiserTrainer:
             self.accelerator.backward(loss / self.accumulate)
             losses.append(loss.detach())
         norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), self.clip_norm)
+        self.stage.check_finite(norm, step, "gradient norm")
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.lr.step()
@@ -110,6 +116,14 @@ class DenoiserTrainer:
         if step % self.report_every == 0 or step + 1 == self.max_steps:
             values = {"loss": loss.item(), "grad_norm": norm.item(), "lr": self.lr.get_last_lr()[0]}
         self.stage.report(step, values, {"loss": loss.item()})
-        if (step + 1) % self.preview_every == 0 or step + 1 == self.max_steps:
-            if self.accelerator.is_main_process:
-                self.stage.image(step, "samples", self.preview(step, self.ema.state_dict()))
+        due = (step + 1) % self.preview_every == 0 or step + 1 == self.max_steps
+        if due and self.accelerator.is_main_process:
+            self.stage.image(step, "samples", self.preview(step, self.ema.state_dict()))
+
+
+def check_batch(batch_size: int, accumulate: int, ranks: int) -> None:
+    if batch_size % (ranks * accumulate):
+        raise ValueError(
+            f"trainer.batch_size={batch_size} does not divide over {ranks} processes x "
+            f"trainer.accumulate={accumulate}; use a multiple of {ranks * accumulate}"
+        )

@@ -1,7 +1,7 @@
-"""Trains a Time Predictor on a frozen denoiser: explore, compare siblings, take clipped steps (TPDM, algorithm 1)."""
+"""Trains a Time Predictor on a frozen denoiser: explore, compare siblings, clipped steps (TPDM, algorithm 1)."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,13 @@ from tpdm.types import DenoiserLike, Rollout
 
 @register("trainer", "predictor")
 class PredictorTrainer:
-    """One update explores with `samples` trajectories for each of `prompts` conditions (per process), then takes
-    `epochs` passes over them in `minibatches` parts.
+    """One update explores with `samples` trajectories for each of `prompts` conditions (per process), then
+    takes `epochs` passes over them in `minibatches` parts.
 
     `share_noise` starts the samples of a condition from one noise, so that they differ by their times alone.
     """
+
+    trains = "predictor"
 
     def __init__(
         self,
@@ -55,17 +57,10 @@ class PredictorTrainer:
         optimizer: Callable[..., Optimizer],
         stage: Stage,
     ):
-        if minibatches > prompts * samples:
-            raise ValueError(
-                f"predictor_trainer.minibatches={minibatches} is more than the {prompts * samples} trajectories of an update"
-            )
+        check_minibatches(minibatches, prompts * samples)
         self.max_steps, self.prompts, self.samples = max_steps, prompts, samples
-        self.epochs, self.minibatches, self.clip, self.advantage_clip = (
-            epochs,
-            minibatches,
-            clip,
-            advantage_clip,
-        )
+        self.epochs, self.minibatches = epochs, minibatches
+        self.clip, self.advantage_clip = clip, advantage_clip
         self.entropy, self.kl, self.kl_num_steps, self.kl_sharpness = entropy, kl, kl_num_steps, kl_sharpness
         self.clip_norm, self.report_every, self.save_every = clip_norm, report_every, save_every
         self.denoiser, self.sampler, self.reward, self.decode = denoiser, sampler, reward, decode
@@ -74,6 +69,11 @@ class PredictorTrainer:
         self.predictor = predictor.to(self.accelerator.device)
         self.optimizer, self.lr = optimizer(self.predictor.parameters(), max_steps)
         self.replayed = self.accelerator.prepare_model(self.predictor)  # sums gradients over processes
+
+    @staticmethod
+    def check(choices: Mapping[str, Any], ranks: int) -> None:
+        """Refuses, before a run exists, what the constructor would refuse."""
+        check_minibatches(choices["minibatches"], choices["prompts"] * choices["samples"])
 
     def fit(self) -> dict[str, Tensor]:
         """Trains to `max_steps`, from the newest checkpoint if there is one; returns the weights."""
@@ -103,9 +103,7 @@ class PredictorTrainer:
         """Takes `epochs` passes over one rollout; means of what was seen on the way."""
         self.predictor.train()
         parts = [(select(rollout, rows), advantage[rows]) for rows in self.split(len(advantage), generator)]
-        with (
-            torch.no_grad()
-        ):  # scored as the update will score them, so the first importance ratio is exactly 1
+        with torch.no_grad():  # scored as the update will score them: the first importance ratio is exactly 1
             old = [replay(self.replayed, part)[1] for part, _ in parts]
         seen = []
         for _ in range(self.epochs):
@@ -113,17 +111,21 @@ class PredictorTrainer:
                 loss, stats = self.surrogate(part, part_advantage, old_log_prob)
                 self.stage.check_finite(loss, step)
                 self.accelerator.backward(loss)
-                stats["grad_norm"] = nn.utils.clip_grad_norm_(self.predictor.parameters(), self.clip_norm)
+                norm = nn.utils.clip_grad_norm_(self.predictor.parameters(), self.clip_norm)
+                self.stage.check_finite(norm, step, "gradient norm")
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-                seen.append(stats)
+                seen.append(stats | {"grad_norm": norm})
         self.lr.step()
         return {name: torch.stack([stats[name] for stats in seen]).mean() for name in seen[0]}
 
     def surrogate(
         self, rollout: Rollout, advantage: Tensor, old_log_prob: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Clipped surrogate, less an entropy bonus, plus KL to the reference schedule; sums over a trajectory's steps."""
+        """Clipped surrogate, less an entropy bonus, plus KL to the reference schedule.
+
+        Entropy and KL are sums over a trajectory's steps.
+        """
         dist, log_prob = replay(self.replayed, rollout)
         loss = ppo_clip(log_prob, old_log_prob, advantage, self.clip).mean()
         entropy = dist.entropy().sum() / len(advantage)
@@ -157,6 +159,14 @@ class PredictorTrainer:
         self.stage.report(step, values if due else {}, {name: values[name] for name in shown})
         if due:
             self.stage.tracker.histogram(step, "steps", nfe, self.stage.name)
+
+
+def check_minibatches(minibatches: int, trajectories: int) -> None:
+    if minibatches > trajectories:
+        raise ValueError(
+            f"predictor_trainer.minibatches={minibatches} is more than the {trajectories} trajectories of an "
+            "update; use fewer, or more prompts or samples"
+        )
 
 
 def times(rollout: Rollout) -> Tensor:

@@ -1,4 +1,4 @@
-"""One stage of a run: which step it is at, what it must find again after a stop, and the randomness of each step."""
+"""One stage of a run: its step, what it must find again after a stop, and the randomness of each step."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from tpdm.runtime.checkpoint import Checkpoints
 from tpdm.runtime.interrupt import Interrupt
 from tpdm.runtime.progress import Progress
 from tpdm.runtime.run import Run
+from tpdm.runtime.timings import Stopwatch
 from tpdm.runtime.tracking import NullTracker, Tracker
 
 
@@ -25,7 +26,7 @@ class Stateful(Protocol):
 
 
 class Stage:
-    """Named "denoiser" or "predictor". Reporting, saving and stopping are decided here; the loop only iterates."""
+    """Named for the folder it leaves. Reporting, saving and stopping are decided here; the loop only iterates."""
 
     def __init__(
         self, name: str, run: Run, tracker: Tracker | NullTracker, accelerator: Accelerator, seed: int
@@ -35,8 +36,11 @@ class Stage:
         self.progress: Progress | None = None
 
     def steps(self, max_steps: int, save_every: int, parts: Mapping[str, Stateful]) -> Iterator[int]:
-        """Yields each step that is left, from the newest checkpoint on. After each, saves if it is time or if the
-        user asked to stop; then KeyboardInterrupt says how to go on."""
+        """Yields each step that is left, from the newest checkpoint on.
+
+        After each, saves if it is time or the user asked to stop; then KeyboardInterrupt says where that was.
+        """
+        stopwatch = Stopwatch(self.run.folder, self.name)
         first = self.restore(parts)
         self.tracker.rewind(self.name, first - 1)
         main = self.accelerator.is_main_process
@@ -45,20 +49,16 @@ class Stage:
             Progress(max_steps, self.name, initial=first, silent=not main) as self.progress,
         ):
             for step in range(first, max_steps):
-                torch.manual_seed(
-                    self.step_seed(step)
-                )  # dropout; everything else draws from `generator(step)`
+                torch.manual_seed(self.step_seed(step))  # dropout; all else draws from `generator(step)`
                 yield step
-                if (step + 1) % save_every == 0 or step + 1 == max_steps or interrupt.requested:
-                    self.save(step + 1, parts)
-                if interrupt.requested:
-                    raise KeyboardInterrupt(
-                        f"stopped after step {step + 1} of {max_steps} ({self.name}); "
-                        f"the same command with run_name={self.run.folder.name} goes on from here"
-                    )
+                stop = self.on_any_process(interrupt.requested)
+                if (step + 1) % save_every == 0 or step + 1 == max_steps or stop:
+                    self.save(step + 1, parts, stopwatch)
+                if stop:
+                    raise KeyboardInterrupt(f"{self.name} stopped after step {step + 1} of {max_steps}")
 
     def restore(self, parts: Mapping[str, Stateful]) -> int:
-        """Loads the newest checkpoint into `parts` and returns the step to go on with; 0 where there is none."""
+        """Loads the newest checkpoint into `parts`; the step to go on with, 0 where there is none."""
         found = self.checkpoints.load_latest()
         if found is None:
             return 0
@@ -67,13 +67,21 @@ class Stage:
             part.load_state_dict(state[name])
         return step
 
-    def save(self, step: int, parts: Mapping[str, Stateful]) -> None:
+    def save(self, step: int, parts: Mapping[str, Stateful], stopwatch: Stopwatch) -> None:
         if self.accelerator.is_main_process:
             self.tracker.flush()
             self.checkpoints.save(step, {name: part.state_dict() for name, part in parts.items()})
+            stopwatch.save()
+
+    def on_any_process(self, asked: bool) -> bool:
+        """Whether any process was asked: a signal that meets them in different steps must not part them."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        count = torch.tensor(int(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(count, "sum"))
 
     def step_seed(self, step: int) -> int:
-        """A function of (seed, stage, rank, step): a resumed run draws what an uninterrupted one would have drawn."""
+        """A function of (seed, stage, rank, step): a resumed run draws what an uninterrupted one would have."""
         stage = int.from_bytes(self.name.encode()[:4])
         entropy = (self.seed, stage, self.accelerator.process_index, step)
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
@@ -81,12 +89,13 @@ class Stage:
     def generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.step_seed(step) + 1)
 
-    def check_finite(self, loss: Tensor, step: int) -> None:
+    def check_finite(self, value: Tensor, step: int, what: str = "loss") -> None:
         """Raises FloatingPointError; the newest checkpoint, from before, stays."""
-        if not torch.isfinite(loss):
+        if not torch.isfinite(value):
+            rank = self.accelerator.process_index
             raise FloatingPointError(
-                f"the {self.name}'s loss is {loss.item()} at step {step}, rank {self.accelerator.process_index}, "
-                f"seed {self.seed}; its last checkpoint is kept in {self.checkpoints.folder}"
+                f"the {self.name}'s {what} is {value.item()} at step {step}, rank {rank}, seed {self.seed}; "
+                f"its last checkpoint is kept in {self.checkpoints.folder}"
             )
 
     def report(self, step: int, values: Mapping[str, float], shown: Mapping[str, float]) -> None:

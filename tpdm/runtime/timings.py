@@ -1,0 +1,29 @@
+"""How long each part of a run took, over all its starts: timings.json."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tpdm.runtime.atomic import read_json, write_json
+
+TIMINGS = "timings.json"
+
+
+class Stopwatch:
+    """Adds to one part's seconds; what a kill kept from being saved is not counted, like the steps it undid."""
+
+    def __init__(self, folder: Path, part: str):
+        self.folder, self.part = Path(folder), part
+        self.before = read_timings(self.folder).get(part, 0.0)
+        self.since = time.perf_counter()
+
+    def save(self) -> None:
+        seconds = self.before + time.perf_counter() - self.since
+        write_json(self.folder / TIMINGS, {**read_timings(self.folder), self.part: round(seconds, 3)})
+
+
+def read_timings(folder: Path) -> dict[str, float]:
+    """Seconds of every part so far."""
+    path = Path(folder) / TIMINGS
+    return read_json(path) if path.exists() else {}
