@@ -4,9 +4,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-# Idle OpenMP threads that spin make a busy machine several times slower.
-export OMP_WAIT_POLICY ?= passive
-
 .DEFAULT_GOAL := help
 .PHONY: help install train test lint bench clean
 

@@ -1,9 +1,12 @@
 """Denoiser: a backbone on a noise path, answering with both ends of it. Guided: the same under guidance."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tpdm.scheduler.ddpm import VariancePreserving
 from tpdm.scheduler.path import ends, expand
 from tpdm.scheduler.variance import hybrid_loss
 from tpdm.types import DenoiserLike, Prediction, Scheduler
@@ -14,7 +17,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, backbone: nn.Module, scheduler: Scheduler):
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone
         self.scheduler = scheduler
 
     def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
@@ -26,12 +29,13 @@ class Denoiser(nn.Module):
         self, x0: Float[Tensor, "B C H W"], eps: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor
     ) -> Float[Tensor, "B"]:
         """Mean squared error of the raw output: conditional flow matching (Lipman et al. 2023, eq. 9) for a
-        velocity, L_simple (Ho et al. 2020, eq. 14) for eps; with the variational bound where a variance is learned."""
+        velocity, L_simple (Ho et al. 2020, eq. 14) for eps; plus the bound where a variance is learned."""
         c = self.scheduler(t)
         x = expand(c.alpha, x0) * x0 + expand(c.sigma, x0) * eps
         raw, _ = self.backbone(x, self.scheduler.timestep(t), cond)
         match self.scheduler.predicts:
             case "eps_and_variance":
+                assert isinstance(self.scheduler, VariancePreserving), "no other path accepts it"
                 return hybrid_loss(self.scheduler, x0, eps, x, t, raw.float())
             case "velocity":
                 target = expand(c.d_alpha, x0) * x0 + expand(c.d_sigma, x0) * eps
@@ -50,7 +54,7 @@ class Guided(nn.Module):
 
     def __init__(self, denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor):
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser: Any = denoiser
         self.scheduler = denoiser.scheduler
         self.guidance_scale = guidance_scale
         self.register_buffer("null_cond", null_cond, persistent=False)

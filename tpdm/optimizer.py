@@ -47,8 +47,8 @@ def adam(
 
 
 def lr_factor(step: int, max_steps: int, warmup: int, hold: float, final: float) -> float:
-    """Share of the learning rate at `step`: linear over `warmup` steps, flat until `hold` of the run, then a half
-    cosine down to `final`. hold = 1 is a constant rate."""
+    """Share of the learning rate at `step`: linear over `warmup` steps, flat until `hold` of the run, then a
+    half cosine down to `final`. hold = 1 is a constant rate."""
     rise = min(1.0, (step + 1) / (warmup + 1))
     start = hold * max_steps
     if step <= start:

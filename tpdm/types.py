@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,7 +26,8 @@ class DataShape:
 
 @dataclass(frozen=True)
 class CondSpec:
-    """Label conditioning: `slots` integers per sample, each in [0, symbols); `symbols` itself is the null label."""
+    """Label conditioning: `slots` integers per sample, each in [0, symbols); `symbols` itself is the null
+    label."""
 
     slots: int
     symbols: int
@@ -60,10 +62,10 @@ class Features:
     text: Float[Tensor, "B M T"] | None  # the conditioning tokens
     hw: tuple[int, int]  # N == h * w, raster order
 
-    def map(self, function) -> Features:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Features:
         """The same record with `function` applied to every tensor."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "hw"}
-        return replace(self, **{name: None if x is None else function(x) for name, x in tensors.items()})
+        text = None if self.text is None else function(self.text)
+        return Features(function(self.first), function(self.last), function(self.temb), text, self.hw)
 
     def __getitem__(self, rows) -> Features:
         return self.map(lambda x: x[rows])
@@ -71,11 +73,9 @@ class Features:
     @staticmethod
     def cat(parts: list[Features]) -> Features:
         """Concatenates along the batch axis."""
-        text = None if parts[0].text is None else torch.cat([p.text for p in parts])
-        first, last, temb = (
-            torch.cat([getattr(p, name) for p in parts]) for name in ("first", "last", "temb")
-        )
-        return Features(first, last, temb, text, parts[0].hw)
+        first, last, temb = (torch.cat([getattr(p, key) for p in parts]) for key in ("first", "last", "temb"))
+        text = [p.text for p in parts if p.text is not None]
+        return Features(first, last, temb, torch.cat(text) if text else None, parts[0].hw)
 
 
 class Prediction(NamedTuple):

@@ -23,14 +23,14 @@ def mlp(width: int) -> Mlp:
 class Block(nn.Module):
     """A transformer block under one signature: (B, N, D) tokens, (B, 2, D) embeddings of time and label.
 
-    `extra_tokens` of the condition travel at the end of the sequence; `final_norm` is what fits after the last block.
+    `extra_tokens` of the condition travel at the end of the sequence; `final_norm` fits after the last block.
     """
 
     extra_tokens = 0
-    final_norm: type[nn.Module] = PlainNorm
+    final_norm: Callable[[int], nn.Module] = PlainNorm
 
     def init_gates(self) -> None:
-        """Zeroes whatever makes the block start as the identity; runs after the model's own initialisation."""
+        """Zeroes what makes the block start as the identity; runs after the model's own initialisation."""
 
 
 @register("model/block", "in_context")
@@ -115,6 +115,8 @@ class DiT(nn.Module):
     Raises ValueError where the patch size does not divide the state or the heads do not divide the width.
     """
 
+    positions: Tensor
+
     def __init__(
         self,
         width: Positive[int],
@@ -133,7 +135,7 @@ class DiT(nn.Module):
         check_heads("model", width, num_heads)
         if shape.height % patch_size or shape.width % patch_size:
             raise ValueError(
-                f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state it would cut"
+                f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state"
             )
         if width % 4:
             raise ValueError(
@@ -147,9 +149,10 @@ class DiT(nn.Module):
         self.register_buffer("positions", positions_2d(width, self.hw), persistent=False)
         self.time = TimeEmbedding(width, max_frequency)
         self.label = LabelEmbedding(cond, width, label_dropout)
-        self.blocks = nn.ModuleList(block(width, num_heads) for _ in range(depth))
-        self.extra_tokens = self.blocks[0].extra_tokens
-        self.norm = self.blocks[0].final_norm(width)
+        blocks = [block(width, num_heads) for _ in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.extra_tokens = blocks[0].extra_tokens
+        self.norm = blocks[0].final_norm(width)
         self.head = nn.Linear(width, outputs * shape.channels * patch_size**2)
         self.init_weights()
 
@@ -173,10 +176,11 @@ class DiT(nn.Module):
         """All initialisation of this model, in the order it happens (the paper's, from ViT and ADM)."""
         self.apply(xavier_linear)
         nn.init.normal_(self.label.table.weight, std=0.02)
-        for layer in (self.time.mlp[0], self.time.mlp[2]):
-            nn.init.normal_(layer.weight, std=0.02)
-        for block in self.blocks:
-            block.init_gates()
+        for weight in (p for p in self.time.parameters() if p.ndim == 2):
+            nn.init.normal_(weight, std=0.02)
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.init_gates()
         if isinstance(self.norm, AdaptiveNorm):
             zero(self.norm.modulation.proj)
         zero(self.head)

@@ -1,6 +1,5 @@
 """Multi-head attention over tokens, to themselves and to a condition."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention

@@ -10,7 +10,7 @@ from tpdm.types import CondSpec
 
 
 def fourier(value: Float[Tensor, "B"], width: int, max_frequency: float) -> Float[Tensor, "B E"]:
-    """Cosines, then sines, of `value` at frequencies falling geometrically from `max_frequency` over four decades."""
+    """Cosines, then sines, of `value`; frequencies fall geometrically from `max_frequency` over four decades."""
     half = (width + 1) // 2
     exponent = torch.arange(half, device=value.device) / half
     angle = value.float()[:, None] * max_frequency * torch.exp(-math.log(1e4) * exponent)
@@ -20,8 +20,8 @@ def fourier(value: Float[Tensor, "B"], width: int, max_frequency: float) -> Floa
 class TimeEmbedding(nn.Module):
     """Fourier features of the timestep through an MLP (DiT).
 
-    `max_frequency` is in radians per unit of t = timestep / 1000. The published DiT has 1000, which makes the network
-    rough in t; at about 100 or less a schedule can be moved a little without changing the image at random.
+    `max_frequency` is in radians per unit of t = timestep / 1000. The published DiT has 1000, which makes the
+    network rough in t; at 100 or less a schedule can be moved a little without changing the image at random.
     """
 
     def __init__(self, width: int, max_frequency: float, fourier_width: int = 256):
@@ -32,7 +32,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
         x = fourier(timestep, self.fourier_width, self.max_frequency / 1000)
-        return self.mlp(x.to(self.mlp[0].weight.dtype))
+        return self.mlp(x.to(next(self.mlp.parameters()).dtype))
 
 
 class LogTimeEmbedding(nn.Module):
@@ -45,11 +45,13 @@ class LogTimeEmbedding(nn.Module):
 
     def forward(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
         x = fourier(t.float().clamp_min(1e-4).log(), self.fourier_width, self.max_frequency)
-        return self.mlp(x.to(self.mlp[0].weight.dtype))
+        return self.mlp(x.to(next(self.mlp.parameters()).dtype))
 
 
 class LabelEmbedding(nn.Module):
-    """One table per slot of labels; in training a sample's labels are all dropped with probability `dropout`."""
+    """A table for each slot; in training all labels of a sample are dropped with probability `dropout`."""
+
+    offset: Tensor
 
     def __init__(self, cond: CondSpec, width: int, dropout: float):
         super().__init__()

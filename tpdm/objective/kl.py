@@ -7,7 +7,7 @@ from torch.distributions import Beta, kl_divergence
 
 
 def schedule_beta(t: Float[Tensor, "R"], num_steps: int, sharpness: float) -> Beta:
-    """The uniform schedule of `num_steps` as a policy: a Beta with its mode at the ratio of the next uniform time.
+    """The uniform schedule of `num_steps` as a policy: a Beta with its mode at the next uniform time.
 
     Concentrations sum to sharpness + 2, so that sharpness 0 is the uniform density on (0, 1).
     """

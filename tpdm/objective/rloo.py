@@ -14,5 +14,5 @@ def rloo(reward: Float[Tensor, "P S"]) -> Float[Tensor, "P S"]:
 
 
 def standardise(advantage: Float[Tensor, "P S"], clip: float) -> Float[Tensor, "P S"]:
-    """Over the batch's standard deviation, clamped to `clip`, so that the learning rate has no unit of reward."""
+    """In units of the batch's standard deviation, clamped to `clip`, so that rates carry no unit of reward."""
     return (advantage / advantage.std().clamp_min(1e-12)).clamp(-clip, clip)

@@ -17,8 +17,8 @@ from tpdm.types import Features, FeatureSpec
 class CNNPredictor(nn.Module):
     """(Features, t) -> Beta over t_next / t, reading t from the denoiser's own time embedding.
 
-    Convolution, group norm modulated by the time embedding, strided convolution, average to at most `pool` x `pool`,
-    maximum over space. Raises ValueError where `groups` do not divide `width`.
+    Convolution, group norm modulated by the time embedding, strided convolution, average to at most `pool` x
+    `pool`, maximum over space. Raises ValueError where `groups` do not divide `width`.
     """
 
     def __init__(
@@ -50,5 +50,5 @@ class CNNPredictor(nn.Module):
         shift, scale = self.modulation(features.temb)
         x = F.silu(self.norm(x) * (1 + scale[..., None, None]) + shift[..., None, None])
         x = self.conv2(x)
-        x = F.adaptive_avg_pool2d(x, [min(self.pool, size) for size in x.shape[2:]])
+        x = F.adaptive_avg_pool2d(x, (min(self.pool, x.shape[2]), min(self.pool, x.shape[3])))
         return self.head(F.silu(self.linear(x.amax((2, 3)))))

@@ -11,9 +11,9 @@ from torch.distributions import Beta
 class BetaHead(nn.Module):
     """Beta(epsilon + e^a, epsilon + e^b) with the logits (a, b) softly capped: cap * tanh(o / cap).
 
-    With epsilon = 1 the density has one interior mode, sigmoid(a - b). Without the cap the Beta sharpens before the
-    reward has been explored. The weights start small, so that every sample starts at `init_logits`. Always float32:
-    a rounded concentration moves a trajectory's importance ratio by percents.
+    With epsilon = 1 the density has one interior mode, sigmoid(a - b). Without the cap the Beta sharpens
+    before the reward has been explored. The weights start small, so that every sample starts at
+    `init_logits`. Always float32: a rounded concentration moves a trajectory's importance ratio by percents.
     """
 
     def __init__(self, width: int, init_logits: tuple[float, float], logit_cap: float, epsilon: float):

@@ -19,7 +19,7 @@ from tpdm.types import Features, FeatureSpec
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention to the condition's tokens if there are any, MLP; norms modulated by time."""
+    """Self-attention, cross-attention to the condition's tokens if asked for, MLP; time modulates."""
 
     def __init__(
         self,
@@ -52,11 +52,13 @@ class Block(nn.Module):
 class ViTPredictor(nn.Module):
     """(Features, t) -> Beta over t_next / t.
 
-    `time` chooses what the predictor is told of t: Fourier features of log t, the denoiser's own embedding, or nothing.
-    `text` chooses how it reads the conditioning tokens: their mean beside the time, cross-attention, or not at all.
-    `projection_width` is a hidden layer between the class token and the head.
+    `time` chooses what the predictor is told of t: Fourier features of log t, the denoiser's own embedding,
+    or nothing. `text` chooses how it reads the conditioning tokens: their mean beside the time,
+    cross-attention, or not at all. `projection_width` is a hidden layer between the class token and the head.
     Raises ValueError where the sizes do not fit the features, or there are no conditioning tokens to read.
     """
+
+    positions: Tensor
 
     def __init__(
         self,
@@ -128,12 +130,12 @@ class ViTPredictor(nn.Module):
         return self.head(self.projection(self.norm(x[:, 0], cond)))
 
     def condition(self, features: Features, t: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
-        """What shifts and scales the blocks: the time, and the mean of the conditioning tokens, where asked for."""
+        """What modulates the blocks: the time and the mean of the conditioning tokens, where asked for."""
         cond = self.class_token.new_zeros(len(t), self.class_token.shape[-1])
         if self.log_time is not None:
             cond = cond + self.log_time(t)
         if self.temb is not None:
             cond = cond + self.temb(features.temb)
-        if self.text is not None:
+        if self.text is not None and features.text is not None:
             cond = cond + self.text(features.text.mean(1))
         return cond

@@ -11,9 +11,9 @@ LARGEST = 2**31 - 1
 def settle() -> None:
     """Idle OpenMP threads spin briefly and then sleep; freed memory stays with the process.
 
-    Threads that spin for long make a busy machine five times slower, threads that sleep at once an idle one 1.6 times.
-    glibc gives every large buffer back to the kernel when it is freed, and small networks then spend half their time
-    on page faults. Whatever the environment says about either is left as it is.
+    Threads that spin for long make a busy machine five times slower, threads that sleep at once an idle one
+    1.6 times. glibc gives every large buffer back to the kernel when it is freed, and small networks then
+    spend half their time on page faults. Whatever the environment says about either is left as it is.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

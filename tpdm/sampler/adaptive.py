@@ -21,8 +21,8 @@ Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samp
 class AdaptiveSampler:
     """The predictor decides: t_next = ratio * t, until it falls below t_min or the steps run out.
 
-    `draw` is what sampling does with the Beta: its mode, or a draw from it. Raises ValueError where the bounds of the
-    ratio are not ordered.
+    `draw` is what sampling does with the Beta: its mode, or a draw from it. Raises ValueError where the
+    bounds of the ratio are not ordered.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AdaptiveSampler:
         draw: Draw,
         keep_features: bool = True,
     ) -> Rollout:
-        """Draws a trajectory for every row of `noise`, remembering each draw so that `replay` can score it."""
+        """Draws a trajectory for every row of `noise`, keeping each draw so that `replay` can score it."""
         ratio = torch.ones(len(noise), self.max_steps, device=noise.device)
         log_prob = torch.zeros_like(ratio)
         drawn = torch.zeros_like(ratio, dtype=torch.bool)
@@ -113,7 +113,7 @@ def mode(dist: Beta, rows: Tensor) -> Tensor:
 
 
 def sample(generator: torch.Generator) -> Draw:
-    """Draws from the Beta as a quotient of two Gammas, with a generator that torch.distributions cannot take."""
+    """Draws from the Beta as a quotient of Gammas, by a generator, which torch.distributions cannot take."""
 
     def draw(dist: Beta, rows: Tensor) -> Tensor:
         both = torch.stack([dist.concentration1, dist.concentration0])

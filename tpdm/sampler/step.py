@@ -33,7 +33,8 @@ def ddim(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past |
 def dpmpp_2m(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | None, /) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM, with x0 extrapolated linearly in log-SNR.
 
-    First order where a step begins or the history lies at pure noise, and on the step to t = 0, where log-SNR has no end.
+    First order where a step begins or the history lies at pure noise, and on the step to t = 0, where log-SNR
+    has no end.
     """
     x = ddim(path, p, t, t_next, None)
     if past is None:
@@ -50,8 +51,8 @@ def dpmpp_2m(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Pa
 def ab2(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | None, /) -> Tensor:
     """Two-step Adams-Bashforth (Hairer, Norsett & Wanner 1993, III.1) on both ends of the path.
 
-    DDIM plus h / (2 h_past) of what the ends moved since the last step; on the flow path, where the velocity is
-    eps - x0, this is the textbook formula with unequal steps.
+    DDIM plus h / (2 h_past) of what the ends moved since the last step; on the flow path, where the velocity
+    is eps - x0, this is the textbook formula with unequal steps.
     """
     x = ddim(path, p, t, t_next, None)
     if past is None:
