@@ -117,8 +117,8 @@ def sample(generator: torch.Generator) -> Draw:
 
     def draw(dist: Beta, rows: Tensor) -> Tensor:
         both = torch.stack([dist.concentration1, dist.concentration0])
-        gamma = torch._standard_gamma(both, generator)
-        return gamma[0] / gamma.sum(0)
+        gamma = torch._standard_gamma(both.to(generator.device), generator)
+        return (gamma[0] / gamma.sum(0)).to(both.device)
 
     return draw
 
