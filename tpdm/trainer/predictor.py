@@ -1,10 +1,11 @@
-"""Trains a Time Predictor on a frozen denoiser: explore, compare siblings, clipped steps (TPDM, algorithm 1)."""
+"""Trains a Time Predictor on a frozen denoiser: explore, compare, take clipped steps (TPDM, algorithm 1)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Beta
 
 from tpdm.objective.kl import kl, schedule_beta
 from tpdm.objective.ppo import importance_ratio, ppo_clip
@@ -103,12 +104,13 @@ class PredictorTrainer:
         """Takes `epochs` passes over one rollout; means of what was seen on the way."""
         self.predictor.train()
         parts = [(select(rollout, rows), advantage[rows]) for rows in self.split(len(advantage), generator)]
+        seeds = [self.stage.step_seed(step) + part for part in range(len(parts))]
         with torch.no_grad():  # scored as the update will score them: the first importance ratio is exactly 1
-            old = [replay(self.replayed, part)[1] for part, _ in parts]
+            old = [self.score(part, seed)[1] for (part, _), seed in zip(parts, seeds, strict=True)]
         seen = []
         for _ in range(self.epochs):
-            for (part, part_advantage), old_log_prob in zip(parts, old, strict=True):
-                loss, stats = self.surrogate(part, part_advantage, old_log_prob)
+            for (part, part_advantage), old_log_prob, seed in zip(parts, old, seeds, strict=True):
+                loss, stats = self.surrogate(part, part_advantage, old_log_prob, seed)
                 self.stage.check_finite(loss, step)
                 self.accelerator.backward(loss)
                 norm = nn.utils.clip_grad_norm_(self.predictor.parameters(), self.clip_norm)
@@ -119,14 +121,19 @@ class PredictorTrainer:
         self.lr.step()
         return {name: torch.stack([stats[name] for stats in seen]).mean() for name in seen[0]}
 
+    def score(self, rollout: Rollout, seed: int) -> tuple[Beta, Tensor]:
+        """`replay` under one dropout mask before and after, so that only weights move the importance ratio."""
+        torch.manual_seed(seed)
+        return replay(self.replayed, rollout)
+
     def surrogate(
-        self, rollout: Rollout, advantage: Tensor, old_log_prob: Tensor
+        self, rollout: Rollout, advantage: Tensor, old_log_prob: Tensor, seed: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped surrogate, less an entropy bonus, plus KL to the reference schedule.
 
         Entropy and KL are sums over a trajectory's steps.
         """
-        dist, log_prob = replay(self.replayed, rollout)
+        dist, log_prob = self.score(rollout, seed)
         loss = ppo_clip(log_prob, old_log_prob, advantage, self.clip).mean()
         entropy = dist.entropy().sum() / len(advantage)
         loss = loss - self.entropy * entropy
