@@ -1,0 +1,124 @@
+import pytest
+import torch
+
+from tests.trainer.parts import tiny_trainer, toy_trainer
+from tpdm.objective.kl import schedule_beta
+from tpdm.sampler.adaptive import replay
+
+
+def explored(trainer, step=0):
+    """A rollout under the weights as they are, and an advantage of noise."""
+    generator = trainer.stage.generator(step)
+    rollout, _ = trainer.explore(generator)
+    advantage = torch.randn(len(rollout.ratio), generator=generator)
+    return rollout, advantage, generator
+
+
+def lengths(trainer):
+    """NFE of fresh draws, after training."""
+    rollout, _ = trainer.explore(trainer.stage.generator(12345))
+    return rollout.trajectory.nfe.float()
+
+
+@pytest.mark.parametrize("best", [3, 9])
+def test_the_known_best_length_of_a_toy_reward_is_found(best, tmp_path):
+    trainer = toy_trainer(tmp_path, lambda nfe: -((nfe - best) ** 2))
+    before = lengths(trainer)
+    trainer.fit()
+    after = lengths(trainer)
+    assert (before.mean() - best).abs() > 1.5
+    assert (after - best).square().mean() < 0.35 * (before - best).square().mean()
+    assert after.mean().item() == pytest.approx(best, abs=0.6)
+
+
+def test_a_constant_in_the_reward_changes_nothing(tmp_path):
+    """Bit for bit where the rewards are whole numbers."""
+    weights = []
+    for constant in (0, 1000):
+        trainer = toy_trainer(
+            tmp_path / str(constant), lambda nfe, c=constant: c - (nfe - 3) ** 2, max_steps=4
+        )
+        weights.append(trainer.fit())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_kl_pulls_to_the_schedule(tmp_path):
+    """With nothing to gain elsewhere, the predictor becomes the uniform schedule of the reference."""
+    trainer = toy_trainer(tmp_path, lambda nfe: 0 * nfe, kl=1.0, max_steps=60)
+    trainer.fit()
+    t = torch.tensor([0.4, 0.7, 1.0])
+    reference = schedule_beta(t, num_steps=8, sharpness=50.0)
+    torch.testing.assert_close(trainer.predictor(None, t).mode, reference.mode, atol=0.03, rtol=0)
+    assert lengths(trainer).mean().item() == pytest.approx(8, abs=1)
+
+
+def test_entropy_is_kept_up_where_it_is_paid_for(tmp_path):
+    entropies = []
+    for entropy in (0.0, 0.1):
+        trainer = toy_trainer(tmp_path / str(entropy), lambda nfe: 0 * nfe, entropy=entropy, max_steps=10)
+        trainer.fit()
+        entropies.append(trainer.predictor(None, torch.tensor([0.5])).entropy())
+    assert entropies[1] > entropies[0] + 0.05
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("minibatches", [1, 3])
+def test_before_the_weights_move_the_importance_ratio_is_exactly_one(minibatches, dropout, tmp_path):
+    """As an update computes it: at a learning rate of 0 in every part of every epoch."""
+    trainer = tiny_trainer(tmp_path, lr=0.0, minibatches=minibatches, dropout=dropout)
+    rollout, advantage, generator = explored(trainer)
+    stats = trainer.improve(rollout, advantage, 0, generator)
+    assert stats["importance"] == 1
+    assert stats["clip_share"] == 0
+    assert stats["grad_norm"] > 0
+
+
+def test_the_first_update_is_that_of_reinforce(tmp_path):
+    """Where the ratio is 1, the surrogate's gradient is that of -advantage log p."""
+    trainer = tiny_trainer(tmp_path)
+    rollout, advantage, _ = explored(trainer)
+    parameters = list(trainer.predictor.parameters())
+    _, log_prob = replay(trainer.predictor, rollout)
+    loss, _ = trainer.surrogate(rollout, advantage, log_prob.detach(), seed=0)
+    got = torch.autograd.grad(loss, parameters)
+    expected = torch.autograd.grad(-(advantage * log_prob).mean(), parameters)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_every_trajectory_is_in_one_minibatch(tmp_path):
+    trainer = tiny_trainer(tmp_path, minibatches=3)
+    parts = list(trainer.split(10, torch.Generator().manual_seed(0)))
+    assert [part.tolist() for part in parts] == [sorted(part.tolist()) for part in parts]
+    assert sorted(torch.cat(parts).tolist()) == list(range(10))
+    assert torch.cat(parts).tolist() != list(range(10))
+
+
+def test_siblings_share_condition_and_noise_and_differ_by_their_times(tmp_path):
+    trainer = tiny_trainer(tmp_path, prompts=2, samples=4)
+    seen = []
+    trainer.denoiser.backbone.register_forward_hook(lambda m, args, out: seen.append(args))
+    rollout, *_ = explored(trainer)
+    x, _, cond = seen[0]
+    for group in (x, cond):
+        assert (group[:4] == group[:1]).all()
+        assert (group[4:] == group[4:5]).all()
+    assert not torch.equal(x[0], x[4])
+    assert rollout.ratio[:, 0].unique().numel() == 8
+
+
+def test_a_reward_that_is_no_number_stops_the_run_with_its_step_and_seed(tmp_path):
+    trainer = toy_trainer(tmp_path, lambda nfe: nfe * torch.nan)
+    with pytest.raises(FloatingPointError, match=r"the predictor's loss is nan at step 0, rank 0, seed 0"):
+        trainer.fit()
+
+
+def test_it_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path):
+    straight = toy_trainer(tmp_path / "straight", lambda nfe: -nfe, max_steps=4).fit()
+    toy_trainer(tmp_path / "stopped", lambda nfe: -nfe, max_steps=2).fit()
+    resumed = toy_trainer(tmp_path / "stopped", lambda nfe: -nfe, max_steps=4).fit()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_more_minibatches_than_trajectories_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"predictor_trainer.minibatches=9 is more than the 8 trajectories"):
+        toy_trainer(tmp_path, lambda nfe: nfe, prompts=2, samples=4, minibatches=9)
