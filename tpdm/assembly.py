@@ -71,7 +71,7 @@ class Assembly:
 
 
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Assembly, Denoiser]:
-    """A denoiser from its own folder, frozen. Raises ValueError where files are missing, cut short or changed."""
+    """A denoiser from its own folder, frozen. ValueError where files are missing, cut short or changed."""
     config, state = load_artifact(folder)
     assembly = Assembly.of(config)
     backbone = assembly.backbone()
@@ -80,14 +80,22 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
     return assembly, Denoiser(backbone, assembly.scheduler)
 
 
-def load_predictor(folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device) -> TimePredictor:
+def load_predictor(
+    folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device
+) -> TimePredictor:
     """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
     config, state = load_artifact(folder)
+    if config.keys() != {"predictor", "features", "denoiser"}:
+        raise ValueError(f"{folder} holds no predictor, but {', '.join(config)}")
     made_for = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
     if made_for != features:
-        raise ValueError(f"{folder} is a predictor for other features: made for {made_for}, {denoiser} has {features}")
+        raise ValueError(
+            f"{folder} is a predictor for other features: made for {made_for}, {denoiser} has {features}"
+        )
     if config["denoiser"] != artifact_sha256(denoiser):
-        raise ValueError(f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}")
+        raise ValueError(
+            f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}"
+        )
     predictor = build("predictor", config["predictor"], features=features)
     load_strictly(predictor, state, folder)
     return predictor.to(device).eval().requires_grad_(False)
@@ -99,7 +107,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], folder: Path) 
     given = {name: tuple(x.shape) for name, x in state.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
-            raise ValueError(
-                f"{folder}: weight {name} is {given.get(name, 'missing')}, its config makes {wanted.get(name, 'none')}"
-            )
+            seen, made = given.get(name, "missing"), wanted.get(name, "none")
+            raise ValueError(f"{folder}: weight {name} is {seen}, its config makes {made}")
     module.load_state_dict(dict(state))

@@ -1,6 +1,6 @@
 """python -m tpdm.evaluate run=FOLDER [key=value ...]
 
-Makes the table of a finished run again, from its files.
+Makes the table of a finished run again, from its files; with ema=false into the run's folder raw/.
 
 Examples:
   python -m tpdm.evaluate run=runs/NAME
@@ -12,7 +12,6 @@ Examples:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from tpdm.cli import entry
@@ -24,7 +23,7 @@ class Settings(TypedDict):
 
     run: str
     ema: bool
-    batch_size: Positive[int]
+    batch_size: Positive[int] | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
 
@@ -33,12 +32,10 @@ class Settings(TypedDict):
 def main(cfg: dict[str, Any]) -> None:
     from tpdm.assembly import device_of
     from tpdm.finished import FinishedRun
-    from tpdm.runtime.run import Run
 
-    run = Run.open(Path(cfg["run"]))
-    with run.lock():
-        tables = FinishedRun(run, device_of(cfg["device"]), cfg["ema"]).evaluate(cfg["batch_size"])
-        run.write_json("summary.json", {**run.read_json("summary.json"), **tables})
+    finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
+    with finished.run.lock():
+        finished.evaluate_again(cfg["batch_size"])
 
 
 if __name__ == "__main__":

@@ -8,38 +8,46 @@ import torch
 from torch import Tensor
 
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
-from tpdm.evaluation.digit_classifier import fit_digit_classifier
+from tpdm.evaluation.digit_classifier import kept_digit_classifier
 from tpdm.registry import build
+from tpdm.runtime.atomic import read_json, write_json
 from tpdm.runtime.run import Run
 from tpdm.sampler.noise import initial_noise
 from tpdm.types import Trajectory
 
-CLASSIFIER_SEED = 0
+SUMMARY = "summary.json"
 PREDICTORS = {"predictor": "predictor", "time_only": "sees only t"}  # folder: name in the table
 
 
 class FinishedRun:
-    """The frozen parts of a run. Raises ValueError where `run` is unfinished or its files were cut short or changed."""
+    """The frozen parts of a run. Raises ValueError where its files are missing, cut short or changed."""
 
     def __init__(self, run: Run, device: torch.device, ema: bool = True):
-        cfg = run.config
-        assert cfg is not None, "Run.open has seen its config.yaml"
-        self.run, self.cfg, self.device = run, cfg, device
-        check_finished(run.folder, cfg)
+        self.run, self.cfg, self.device = run, settings_of(run), device
+        self.results = run.folder if ema else run.folder / "raw"  # where tables and pictures go
         folder = run.folder / ("denoiser" if ema else "denoiser_raw")
-        self.assembly, self.denoiser = load_denoiser(folder, device, DTYPES[cfg["inference_dtype"]])
+        self.assembly, self.denoiser = load_denoiser(folder, device, DTYPES[self.cfg["inference_dtype"]])
+
+    @classmethod
+    def open(cls, folder: str, device: torch.device, ema: bool) -> "FinishedRun":
+        """The run in `folder`. Raises ValueError where that is no run, or a stage of it is still to come."""
+        run = Run.open(Path(folder))
+        check_finished(run)
+        return cls(run, device, ema)
 
     def predictor(self, folder: Path) -> Any:
-        return load_predictor(folder, self.run.folder / "denoiser", self.denoiser.backbone.features, self.device)
+        """A predictor that was trained on this run's denoiser."""
+        features = self.denoiser.backbone.features
+        return load_predictor(folder, self.run.folder / "denoiser", features, self.device)
 
     def sampler(self, cfg: dict[str, Any], predictor: Path | None) -> Any:
-        """The sampler `cfg` describes; an adaptive one gets the run's predictor, or the one in another folder."""
+        """The sampler `cfg` describes; an adaptive one gets the run's predictor, or another folder's."""
         if cfg["name"] != "adaptive":
             return build("sampler", cfg)
         folder = predictor or self.run.folder / "predictor"
         if not folder.exists() and predictor is None:
             raise ValueError(
-                f"{self.run.folder} was trained with predictor=none; choose a fixed sampler, such as sampler=euler"
+                f"{self.run.folder} was trained with predictor=none; choose a fixed sampler: sampler=euler"
             )
         return build("sampler", cfg, predictor=self.predictor(folder))
 
@@ -58,7 +66,7 @@ class FinishedRun:
         return self.assembly.codec.decode(x0).cpu(), torch.cat([part.nfe for part in parts]).cpu()
 
     def evaluate(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Prints the tables, draws the pictures into the run's folder, returns what belongs into summary.json."""
+        """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json."""
         cfg = self.cfg["evaluation"] | ({} if batch_size is None else {"batch_size": batch_size})
         present = {name: self.run.folder / folder for folder, name in PREDICTORS.items()}
         evaluation = build(
@@ -67,23 +75,37 @@ class FinishedRun:
             data=self.assembly.data("test"),
             codec=self.assembly.codec,
             shape=self.assembly.shape,
-            classifier=fit_digit_classifier(CLASSIFIER_SEED).to(self.device),
+            classifier=kept_digit_classifier(self.run.folder / "classifier").to(self.device),
             device=self.device,
         )
         return evaluation(
             self.assembly.guided(self.denoiser, self.cfg["guidance_scale"]),
             build("sampler", self.cfg["sampler"]),
             {name: self.predictor(folder) for name, folder in present.items() if folder.exists()},
-            self.run.folder,
+            self.results,
         )
 
+    def evaluate_again(self, batch_size: int | None) -> None:
+        """Replaces the tables in summary.json and the pictures."""
+        path = self.results / SUMMARY
+        self.results.mkdir(exist_ok=True)
+        summary = read_json(path) if path.exists() else {}
+        write_json(path, {**summary, **self.evaluate(batch_size)})
 
-def check_finished(folder: Path, cfg: dict[str, Any]) -> None:
-    """Raises ValueError naming the first stage that is still to come."""
-    stages = {"denoiser": True, "predictor": cfg["predictor"] is not None}
-    for name, wanted in stages.items():
-        if wanted and not (folder / name).exists():
+
+def settings_of(run: Run) -> dict[str, Any]:
+    cfg = run.config
+    assert cfg is not None, "Run.open has seen its config.yaml"
+    return cfg
+
+
+def check_finished(run: Run) -> None:
+    """Raises ValueError naming the first of its parts that is still to come."""
+    cfg = settings_of(run)
+    predictors = [cfg["predictor"] and "predictor", cfg["predictor"] and cfg["baseline"] and "time_only"]
+    for name in ("denoiser", *filter(None, predictors), SUMMARY):
+        if not (run.folder / name).exists():
             raise ValueError(
-                f"run={folder} is unfinished: its {name} is still to be trained; "
-                f"go on with the command that started it and run_name={folder.name}"
+                f"run={run.folder} is unfinished: its {name} is still to come; "
+                f"go on with the command that started it and run_name={run.folder.name}"
             )

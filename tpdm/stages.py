@@ -1,7 +1,9 @@
 """The stages of a run. Each leaves a folder behind and is skipped when that folder is there."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from tpdm.assembly import DENOISER_KEYS, DTYPES, Assembly, device_of, load_denoiser
-from tpdm.evaluation.digit_classifier import fit_digit_classifier
+from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser
+from tpdm.check import check
+from tpdm.evaluation.digit_classifier import DigitClassifier, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
-from tpdm.finished import CLASSIFIER_SEED, FinishedRun
+from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
+from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
 from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool
 from tpdm.trainer.stage import Stage
@@ -28,9 +32,10 @@ POOL_SEEDS = 2**20  # noises to explore from; previews and evaluation have other
 
 
 def train(cfg: Config) -> None:
-    """All stages of one run, from its config. Started again with the same run_name, it goes on where it stopped."""
-    check(cfg)
-    accelerator = Accelerator(cpu=device_of(cfg["device"]).type == "cpu", mixed_precision=cfg["mixed_precision"])
+    """All stages of one run. Started again with the same run_name, it goes on where it stopped."""
+    on_cpu = device_of(cfg["device"]).type == "cpu"
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=cfg["mixed_precision"])
+    check(cfg, accelerator.num_processes)
     with open_run(cfg, accelerator) as run:
         training = Training(cfg, run, accelerator)
         training.denoiser()
@@ -42,32 +47,6 @@ def train(cfg: Config) -> None:
             training.summarise()
 
 
-def check(cfg: Config) -> None:
-    """Builds every part without memory behind it, so that one that does not fit another is refused before a run exists."""
-    with torch.device("meta"):
-        features = Assembly.of(cfg).backbone().features
-        for predictor in (cfg["predictor"], cfg["baseline"]):
-            if predictor is not None:
-                build("predictor", predictor, features=features)
-    if cfg["denoiser"] is not None:
-        check_adoptable(Path(cfg["denoiser"]), cfg)
-    if cfg["predictor"] is not None and cfg["sampler"]["name"] != "adaptive":
-        raise ValueError(
-            f"sampler={cfg['sampler']['name']} asks no predictor, so predictor={cfg['predictor']['name']} could not be "
-            "trained with it; use sampler=adaptive, or predictor=none"
-        )
-    build("sampler", cfg["sampler"])
-    build("density", cfg["density"])
-
-
-def check_adoptable(folder: Path, cfg: Config) -> None:
-    """Raises ValueError where the denoiser in `folder` is not the one that the config describes."""
-    config, _ = load_artifact(folder)
-    for key in DENOISER_KEYS:
-        if config[key] != cfg[key]:
-            raise ValueError(f"denoiser={folder} was trained with {key}={config[key]}, this run has {key}={cfg[key]}")
-
-
 @contextmanager
 def open_run(cfg: Config, accelerator: Accelerator) -> Iterator[Run]:
     """The run's folder, made and held by the main process alone; the others are told its name."""
@@ -75,24 +54,37 @@ def open_run(cfg: Config, accelerator: Accelerator) -> Iterator[Run]:
         yield Run(Path(broadcast_object_list([None])[0]))
         return
     run = Run.create(Path(cfg["runs"]), cfg["run_name"])
-    with run.lock():
-        run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device"))
-        print(f"run: {run.folder}", flush=True)
-        broadcast_object_list([str(run.folder)])
-        yield run
+    try:
+        with run.lock():
+            run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device"))
+            print(f"run: {run.folder}", flush=True)
+            broadcast_object_list([str(run.folder)])
+            yield run
+    except OSError:
+        run.discard()
+        raise
+    except KeyboardInterrupt as stop:
+        how = f"the same command with run_name={run.folder.name} goes on from here"
+        print(f"tpdm: {str(stop) or 'stopped'}; {how}", file=sys.stderr)
+        raise
 
 
 class Training:
-    """One run's stages, in the order they happen: `denoiser`, then `predictor` as often as there are predictors."""
+    """One run's stages, in the order they happen: `denoiser`, then `predictor` as often as there are some."""
 
     def __init__(self, cfg: Config, run: Run, accelerator: Accelerator):
         self.cfg, self.run, self.accelerator = cfg, run, accelerator
         self.tracker = Tracker(run.folder) if accelerator.is_main_process else NullTracker()
         self.assembly = Assembly.of(cfg)
-        self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def classifier(self) -> DigitClassifier:
+        """The judge of this run's digits, the same at every start."""
+        with self.accelerator.main_process_first():
+            return kept_digit_classifier(self.run.folder / "classifier").to(self.accelerator.device)
 
     def denoiser(self) -> None:
-        """Leaves denoiser/ (averaged weights) and denoiser_raw/ (the last ones), and the GIF of its previews."""
+        """Leaves denoiser/ (averaged weights), denoiser_raw/ (the last ones), and the GIF of its previews."""
         if (self.run.folder / "denoiser").is_dir():
             return
         if self.cfg["denoiser"] is not None:
@@ -145,7 +137,7 @@ class Training:
             predictor=predictor,
             denoiser=denoiser,
             sampler=build("sampler", self.cfg["sampler"]),
-            reward=build("reward", self.cfg["reward"], classifier=fit_digit_classifier(CLASSIFIER_SEED)),
+            reward=build("reward", self.cfg["reward"], classifier=self.classifier),
             decode=self.assembly.codec.decode,
             pool=self.pool(denoiser, settings),
             optimizer=build("optimizer", self.cfg["predictor_optimizer"]),
@@ -153,7 +145,8 @@ class Training:
         )
         state = trainer.fit()
         if self.accelerator.is_main_process:
-            self.assembly.save_predictor(folder, cfg, self.run.folder / "denoiser", frozen.backbone.features, state)
+            denoiser_folder, features = self.run.folder / "denoiser", frozen.backbone.features
+            self.assembly.save_predictor(folder, cfg, denoiser_folder, features, state)
         self.accelerator.wait_for_everyone()
 
     def pool(self, denoiser: DenoiserLike, settings: Config) -> Pool:
@@ -162,6 +155,7 @@ class Training:
         with self.accelerator.main_process_first():
             pool = load_pool(folder)
             if pool is None:
+                stopwatch = Stopwatch(self.run.folder, "pool")
                 generator = torch.Generator().manual_seed(self.cfg["seed"])
                 _, cond = self.assembly.data("train").batch(settings["pool_size"], generator)
                 pool = make_pool(
@@ -175,6 +169,7 @@ class Training:
                     silent=not self.accelerator.is_main_process,
                 )
                 save_pool(folder, pool)
+                stopwatch.save()
         return pool
 
     def preview(self) -> Preview:
@@ -187,7 +182,12 @@ class Training:
 
     def summarise(self) -> None:
         """Evaluates from the files just written, and leaves the tables, pictures and summary.json."""
-        draw_curves(self.run.folder)
         self.tracker.close()
+        if (self.run.folder / SUMMARY).exists():
+            print(f"finished already; python -m tpdm.evaluate run={self.run.folder} makes its table again")
+            return
+        stopwatch = Stopwatch(self.run.folder, "evaluation")
+        draw_curves(self.run.folder)
         tables = FinishedRun(self.run, self.accelerator.device).evaluate()
-        self.run.write_json("summary.json", {**tables, "seconds": self.seconds, **provenance()})
+        stopwatch.save()
+        self.run.write_json(SUMMARY, {**tables, "seconds": read_timings(self.run.folder), **provenance()})

@@ -1,4 +1,4 @@
-"""Who takes part: the predictor, what it is made of, and every fixed schedule, on the same noise and conditions."""
+"""Who takes part: the predictor, what it is made of, fixed schedules; on the same noise and conditions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -12,7 +12,8 @@ from tpdm.evaluation.schedule import mean_schedule, shuffled
 from tpdm.evaluation.table import Judge, Row, neighbours
 from tpdm.registry import build
 from tpdm.sampler.adaptive import AdaptiveSampler, mode
-from tpdm.sampler.integrate import follow, integrate
+from tpdm.sampler.fixed import FixedSampler
+from tpdm.sampler.integrate import Step, follow, integrate
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import DenoiserLike, TimePredictor, Trajectory
@@ -31,78 +32,83 @@ class Contest:
     def __init__(
         self,
         denoiser: DenoiserLike,
-        sampler: AdaptiveSampler,
+        sampler: AdaptiveSampler | FixedSampler,
         predictors: Mapping[str, TimePredictor],
         problems: Problems,
         decode: Callable[[Tensor], Tensor],
     ):
-        self.denoiser, self.sampler, self.problems, self.decode = denoiser, sampler, problems, decode
-        self.step_name = sampler.step_name
-        self.predicted = {name: self.measure(partial(self.predict, p)) for name, p in predictors.items()}
+        self.denoiser, self.problems, self.decode = denoiser, problems, decode
+        if isinstance(sampler, AdaptiveSampler):
+            self.own = {sampler.step_name: sampler.step}
+            runs = {name: partial(by_mode, sampler, p, denoiser) for name, p in predictors.items()}
+        else:
+            self.own = {}
+            runs = {f"own sampler, {sampler.solver.name}": partial(sampler, denoiser)}
+        self.shown = {name: self.measure(run) for name, run in runs.items()}  # the first one leads
         self.fixed = cache(self._fixed)  # (solver, grid, num_steps) -> Result
 
     def measure(self, run: Run) -> Result:
         return measure(run, self.problems, self.decode)
 
-    def predict(
-        self, predictor: TimePredictor, noise: Tensor, cond: Tensor, seeds: Sequence[int]
-    ) -> Trajectory:
-        return self.sampler.rollout(
-            predictor, self.denoiser, noise, cond, mode, keep_features=False
-        ).trajectory
+    def along(self, step: Step, t: Tensor) -> Result:
+        """The predictor's own step over given times: one row for all, or a row for each problem."""
+        first, num_steps = self.problems.seeds[0], t.shape[-1] - 1
 
-    def along(self, t: Tensor, noise: Tensor, cond: Tensor, seeds: Sequence[int]) -> Trajectory:
-        """The predictor's own step over times given beforehand: one row for all, or a row for each seed."""
-        rows = (
-            t.expand(len(noise), -1) if t.ndim == 1 else t[[seed - self.problems.seeds[0] for seed in seeds]]
-        )
-        return integrate(
-            self.denoiser, noise, cond, follow(rows.to(noise)), self.sampler.step, t.shape[-1] - 1
-        )
+        def run(noise: Tensor, cond: Tensor, seeds: Sequence[int]) -> Trajectory:
+            rows = t.expand(len(noise), -1) if t.ndim == 1 else t[[seed - first for seed in seeds]]
+            return integrate(self.denoiser, noise, cond, follow(rows.to(noise)), step, num_steps)
+
+        return self.measure(run)
 
     def _fixed(self, solver: str, grid: str, num_steps: int) -> Result:
-        """`solver` is one of diffusers', or "own": the predictor's step."""
-        if solver == "own":
-            levels = by_noise_level(self.denoiser.scheduler).t_max * build("sampler/grid", GRIDS[grid])(
-                num_steps
-            )
-            return self.measure(partial(self.along, levels))
+        """`solver` is one of diffusers', or the predictor's own step."""
+        if solver in self.own:
+            levels = build("sampler/grid", GRIDS[grid])(num_steps)
+            return self.along(self.own[solver], by_noise_level(self.denoiser.scheduler).t_max * levels)
         sampler = build("sampler", {"name": solver, "num_steps": num_steps, "grid": GRIDS[grid]})
         return self.measure(partial(sampler, self.denoiser))
 
     def rows(self, judge: Judge) -> list[Row]:
-        """All contestants as `judge` counts them; fixed ones at the first predictor's mean calls."""
-        rows = [judge.row(name, result) for name, result in self.predicted.items()]
+        """All contestants as `judge` counts them; fixed ones at the first one's mean calls."""
+        rows = [judge.row(name, result) for name, result in self.shown.items()]
         nfe = rows[0].nfe if rows else NFE
         if rows:
-            rows[1:1] = self.borrowed_rows(judge, nfe)
+            rows[1:1] = [row for step in self.own.values() for row in self.borrowed_rows(judge, nfe, step)]
         rows += [self.fixed_row(judge, solver, grid, nfe) for solver in self.solvers() for grid in GRIDS]
-        rows.append(judge.row(f"fixed {LONG} steps, euler", self.fixed("euler", "uniform", LONG)))
-        rows.append(judge.row(f"fixed {LONG} steps, {self.step_name}", self.fixed("own", "uniform", LONG)))
+        for solver in ("euler", *self.own):
+            rows.append(judge.row(f"fixed {LONG} steps, {solver}", self.fixed(solver, "uniform", LONG)))
         return rows
 
-    def borrowed_rows(self, judge: Judge, nfe: float) -> list[Row]:
-        """The first predictor's schedules without its choice: dealt to other samples, and their mean for all."""
-        result, counted = next(iter(self.predicted.values())), judge.counted
+    def borrowed_rows(self, judge: Judge, nfe: float, step: Step) -> list[Row]:
+        """The first predictor's schedules without its choice: dealt to others, and their mean for all."""
+        result, counted = next(iter(self.shown.values())), judge.counted
         t = result.t.clone()
         t[counted] = shuffled(t[counted], torch.Generator().manual_seed(0))
         means = [mean_schedule(result.t[counted], result.nfe[counted], n) for n in neighbours(nfe)]
         return [
-            judge.row("shuffled between samples", self.measure(partial(self.along, t))),
-            judge.at("own mean schedule", nfe, [self.measure(partial(self.along, mean)) for mean in means]),
+            judge.row("shuffled between samples", self.along(step, t)),
+            judge.at("own mean schedule", nfe, [self.along(step, mean) for mean in means]),
         ]
 
     def solvers(self) -> tuple[str, ...]:
-        """The predictor's own step, then diffusers' solvers; on the flow path DDIM is Euler's method and not run twice."""
+        """The predictor's step, then diffusers' solvers, none twice: on the flow path DDIM is Euler's."""
         first_order = ("euler",) if isinstance(self.denoiser.scheduler, Flow) else ("euler", "ddim")
-        return ("own", *first_order, "heun", "dpmpp_2m", "unipc")
+        return tuple(dict.fromkeys((*self.own, *first_order, "heun", "dpmpp_2m", "unipc")))
 
     def fixed_row(self, judge: Judge, solver: str, grid: str, nfe: float) -> Row:
         steps = neighbours((nfe + 1) / 2 if solver == "heun" else nfe)  # Heun makes 2N - 1 calls
-        name = self.label(solver)
-        return judge.at(f"{grid} {name}", nfe, [self.fixed(solver, grid, n) for n in steps])
+        both = solver == "euler" and "ddim" not in self.solvers()
+        name = f"{grid} {solver}" + (" (= ddim)" if both else "")
+        return judge.at(name, nfe, [self.fixed(solver, grid, n) for n in steps])
 
-    def label(self, solver: str) -> str:
-        if solver == "own":
-            return self.step_name
-        return "euler (= ddim)" if solver == "euler" and "ddim" not in self.solvers() else solver
+
+def by_mode(
+    sampler: AdaptiveSampler,
+    predictor: TimePredictor,
+    denoiser: DenoiserLike,
+    noise: Tensor,
+    cond: Tensor,
+    seeds: Sequence[int],
+) -> Trajectory:
+    """The predictor's most likely times."""
+    return sampler.rollout(predictor, denoiser, noise, cond, mode, keep_features=False).trajectory

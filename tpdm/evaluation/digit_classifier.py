@@ -1,12 +1,16 @@
 """The judge of generated digits: a small network that has seen the training digits and nothing else."""
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tpdm.data.digits import CELL, EMPTY, NUM_DIGITS, real_digits, split_cells
+from tpdm.runtime.artifact import load_artifact, save_artifact
 
+SEED = 0
 WIDTH = 64  # of the features
 STEPS = 400
 BATCH_SIZE = 128
@@ -88,6 +92,16 @@ def fit_digit_classifier(seed: int) -> DigitClassifier:
         optimizer.step()
         scheduler.step()
     classifier.scale.copy_(classifier.trunk(digits).detach().std())
+    return classifier.eval().requires_grad_(False)
+
+
+def kept_digit_classifier(folder: Path) -> DigitClassifier:
+    """The one in `folder`, first trained if there is none: a run has one judge for all its tables."""
+    if not folder.exists():
+        save_artifact(folder, {"seed": SEED}, fit_digit_classifier(SEED).state_dict())
+    _, state = load_artifact(folder)
+    classifier = DigitClassifier()
+    classifier.load_state_dict(state)
     return classifier.eval().requires_grad_(False)
 
 

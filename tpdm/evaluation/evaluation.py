@@ -1,4 +1,4 @@
-"""Evaluates a finished run from its files: the contest on held-out noise and conditions, its tables and pictures."""
+"""Evaluates a run from its files: the contest on held-out noise and conditions, its tables and pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tpdm.data.digits import count_digits
 from tpdm.evaluation.contest import Contest
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.report import captions, draw, tables
 from tpdm.evaluation.result import Result, make_problems, measure
 from tpdm.registry import Positive, register
 from tpdm.sampler.adaptive import AdaptiveSampler
+from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.reference import reference
 from tpdm.types import Codec, DataShape, DenoiserLike, TimePredictor, Trajectory
 
@@ -22,7 +24,10 @@ SEEDS = 2**31  # where the noises of evaluation are counted from; training has o
 
 @register("evaluation", "digits")
 class DigitEvaluation:
-    """Judges samplers of digit scenes: distance to the exact ODE, Frechet distance and accuracy by a classifier."""
+    """Judges samplers of digits: distance to the exact ODE, Frechet distance and accuracy by a classifier.
+
+    Raises ValueError where the samples hold too few digits for a Frechet distance.
+    """
 
     def __init__(
         self,
@@ -38,12 +43,16 @@ class DigitEvaluation:
     ):
         self.reference_steps, self.codec, self.classifier = reference_steps, codec, classifier
         _, cond = data.batch(num_samples, torch.Generator().manual_seed(0))
+        if (digits := int(count_digits(cond).sum())) < 2:
+            raise ValueError(
+                f"evaluation.num_samples={num_samples} holds {digits} digits; a Frechet distance needs two"
+            )
         self.problems = make_problems(cond, tuple(shape), SEEDS, batch_size, device)
 
     def __call__(
         self,
         denoiser: DenoiserLike,
-        sampler: AdaptiveSampler | None,
+        sampler: AdaptiveSampler | FixedSampler,
         predictors: Mapping[str, TimePredictor],
         folder: Path,
     ) -> dict[str, Any]:

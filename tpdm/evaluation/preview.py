@@ -19,10 +19,16 @@ COLUMNS, STEPS = 8, 16
 
 
 class Preview:
-    """Kept as PNGs, so that a resumed run can film all of them. `backbone` is a spare one, to hold the weights."""
+    """Kept as PNGs, so that a resumed run can film them all. `backbone` is a spare one, for the weights."""
 
     def __init__(
-        self, folder: Path, backbone: torch.nn.Module, scheduler: Scheduler, codec: Codec, shape: DataShape, cond: Tensor
+        self,
+        folder: Path,
+        backbone: torch.nn.Module,
+        scheduler: Scheduler,
+        codec: Codec,
+        shape: DataShape,
+        cond: Tensor,
     ):
         self.folder, self.codec, self.cond = folder, codec, cond
         self.backbone = backbone.eval().requires_grad_(False)

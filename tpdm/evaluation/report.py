@@ -16,7 +16,7 @@ SHOWN = 64  # samples in a grid
 
 
 def tables(contest: Contest, classifier: DigitClassifier, reference: Result) -> dict[str, list[Row]]:
-    """"all scenes", and "scenes with digits": an empty canvas is done in two steps, which flatters a mean."""
+    """Of all scenes, and of those with digits: an empty one is done in two steps, which flatters a mean."""
     cond = contest.problems.cond.cpu()
     digits = count_digits(cond)
     real, _ = real_digits("test")
@@ -35,19 +35,20 @@ def captions(made: Mapping[str, Sequence[Row]], classifier: DigitClassifier) -> 
     for name, rows in made.items():
         yield render(
             rows,
-            f"{name}: MSE to the end of the exact ODE from the same noise; Frechet distance to held-out real digits "
-            f"(real against real: {floor:.3f}).\nFixed schedules at the predictor's mean NFE, between whole numbers.",
+            f"{name}: MSE to the end of the exact ODE from the same noise; Frechet distance to held-out real "
+            f"digits (real against real: {floor:.3f}).\n"
+            "Fixed schedules at the predictor's mean NFE, between whole numbers.",
         )
 
 
 def draw(contest: Contest, folder: Path) -> None:
-    """samples.png with each image's NFE under it, schedules.png, steps.png."""
-    for name, result in contest.predicted.items():
-        suffix = "" if name == "predictor" else f"_{name.replace(' ', '_')}"
+    """samples.png with each image's NFE under it, schedules.png, steps.png; the others' have their names."""
+    digits = count_digits(contest.problems.cond.cpu())
+    for rank, (name, result) in enumerate(contest.shown.items()):
+        suffix = f"_{name.replace(' ', '_')}" if rank else ""
         nfe = result.nfe[:SHOWN].tolist()
         grid = sample_grid(result.images[:SHOWN].cpu(), [f"{n} NFE" for n in nfe], columns=8, scale=6)
         png(grid, folder / f"samples{suffix}.png")
-        digits = count_digits(contest.problems.cond.cpu())
         alive = result.t[:, :-1] > 0
         png(schedules(result.t, alive, digits, group_label="digits"), folder / f"schedules{suffix}.png")
         png(steps_by_group(result.nfe.cpu(), digits, "digits in the scene"), folder / f"steps{suffix}.png")
@@ -69,4 +70,3 @@ def draw_curves(folder: Path) -> None:
     for key in ("reward", "nfe", "entropy"):
         if key in series:
             png(curves(series[key], xlabel="update", ylabel=key, smooth=5), folder / f"{key}.png")
-

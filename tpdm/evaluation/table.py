@@ -1,4 +1,4 @@
-"""The table of what a predictor gained: quality of every contestant at the predictor's mean number of calls."""
+"""The table of what a predictor gained: the quality of all contestants at its mean number of calls."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Judge:
         return Row(
             name,
             nfe.mean().item(),
-            nfe.std().item(),
+            nfe.std(correction=0).item(),
             result.squared_error[self.counted].mean().item(),
             gaussian_frechet(features, self.real),
             digit_accuracy(self.classifier, images, self.cond),
@@ -46,7 +46,7 @@ class Judge:
         )
 
     def at(self, name: str, nfe: float, results: Sequence[Result]) -> Row:
-        """A fixed contestant at a mean of `nfe` calls: a mixture of the two results whose calls enclose it."""
+        """A fixed contestant at a mean of `nfe` calls: a mixture of the two results that enclose it."""
         rows = sorted((self.row(name, result) for result in results), key=lambda row: row.nfe)
         below = max((row for row in rows if row.nfe <= nfe), key=lambda row: row.nfe, default=rows[0])
         above = min((row for row in rows if row.nfe > nfe), key=lambda row: row.nfe, default=rows[-1])
@@ -97,4 +97,3 @@ def render(rows: Sequence[Row], caption: str) -> str:
     ]
     text.insert(1, "-" * len(text[0]))
     return "\n".join([caption, "", *text])
-

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import string
 import time
@@ -26,8 +27,8 @@ UNSET = "unset"
 class Run:
     """`runs/<name>/`, made by `create` (to train) or found by `open` (to sample and evaluate)."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, new: bool = False):
+        self.folder, self.new = folder, new
 
     @classmethod
     def create(cls, root: Path, name: str | None) -> Run:
@@ -38,9 +39,10 @@ class Run:
         with naming(root / (name or "")):
             root.mkdir(parents=True, exist_ok=True)
             if name is None:
-                return cls(_new_folder(root))
+                return cls(_new_folder(root), new=True)
+            new = not (root / name).exists()
             (root / name).mkdir(exist_ok=True)
-            return cls(root / name)
+            return cls(root / name, new)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -106,6 +108,11 @@ class Run:
                     f"{self.folder} was started with {key}={was} and cannot go on with {key}={now}; "
                     f"give it back its value or choose another run_name"
                 )
+
+    def discard(self) -> None:
+        """Takes back a folder that `create` made and that could not become a run."""
+        if self.new and not (self.folder / CONFIG).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def write_json(self, name: str, value: Any) -> None:
         write_json(self.folder / name, value)

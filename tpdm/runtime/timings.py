@@ -11,7 +11,7 @@ TIMINGS = "timings.json"
 
 
 class Stopwatch:
-    """Adds to one part's seconds; what a kill kept from being saved is not counted, like the steps it undid."""
+    """Adds to one part's seconds; what a kill left unsaved is not counted, like the steps it undid."""
 
     def __init__(self, folder: Path, part: str):
         self.folder, self.part = Path(folder), part

@@ -21,7 +21,7 @@ from tpdm.sampler.grid import Grid
 from tpdm.sampler.noise import step_generators
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level, retimed
-from tpdm.types import DenoiserLike, Prediction, Trajectory
+from tpdm.types import DenoiserLike, Prediction, Scheduler, Trajectory
 
 
 class Walk(NamedTuple):
@@ -57,6 +57,10 @@ class FixedSampler:
         levels = by_noise_level(denoiser.scheduler).t_max * self.grid(self.num_steps)
         return self.along(levels, denoiser, noise, cond, seeds)
 
+    def check(self, path: Scheduler) -> None:
+        """Raises ValueError where the grid does not fall from 1 to 0, or the solver is not for this path."""
+        self._walk(path, by_noise_level(path).t_max * self.grid(self.num_steps))
+
     @torch.no_grad()
     def along(
         self,
@@ -67,7 +71,7 @@ class FixedSampler:
         seeds: Sequence[int],
     ) -> Trajectory:
         """The same over given noise levels, which fall to 0."""
-        walk = self._walk(denoiser, levels.detach().cpu())
+        walk = self._walk(denoiser.scheduler, levels.detach().cpu())
         sources = {"generator": step_generators(seeds)} if walk.stochastic else {}
         denoiser, straight = retimed(denoiser), isinstance(denoiser.scheduler, Flow)
         state = noise * (walk.scheduler.sigmas[0] ** 2 + 1) ** 0.5 if walk.exploding else noise
@@ -77,10 +81,10 @@ class FixedSampler:
             state = walk.scheduler.step(answer, key, state, return_dict=False, **sources)[0]
         return _trajectory(state, levels, len(walk.calls))
 
-    def _walk(self, denoiser: DenoiserLike, levels: Tensor) -> Walk:
+    def _walk(self, path: Scheduler, levels: Tensor) -> Walk:
         if len(levels) < 2 or levels[-1] != 0 or (levels.diff() >= 0).any():
             raise ValueError(f"noise levels must fall to 0 step by step, got {levels.tolist()}")
-        if not isinstance(denoiser.scheduler, Flow):
+        if not isinstance(path, Flow):
             return self.solver.variance_preserving(levels)
         if self.solver.flow is None:
             raise ValueError(

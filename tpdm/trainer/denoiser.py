@@ -12,7 +12,7 @@ from tpdm.denoiser import Denoiser
 from tpdm.optimizer import Optimizer
 from tpdm.registry import Fraction, Positive, register
 from tpdm.runtime.ema import EMA
-from tpdm.trainer.stage import Stage
+from tpdm.trainer.stage import Stage, Stateful
 from tpdm.types import Codec, Scheduler
 
 
@@ -73,7 +73,7 @@ class DenoiserTrainer:
 
     def fit(self) -> dict[str, Tensor]:
         """Trains to `max_steps`, from the newest checkpoint if there is one; returns the averaged weights."""
-        parts = {
+        parts: dict[str, Stateful] = {
             "backbone": self.backbone,
             "ema": self.ema,
             "optimizer": self.optimizer,
@@ -114,7 +114,7 @@ class DenoiserTrainer:
     def report(self, step: int, loss: Tensor, norm: Tensor) -> None:
         values = {}
         if step % self.report_every == 0 or step + 1 == self.max_steps:
-            values = {"loss": loss.item(), "grad_norm": norm.item(), "lr": self.lr.get_last_lr()[0]}
+            values = {"loss": loss.item(), "grad_norm": norm.item(), "lr": float(self.lr.get_last_lr()[0])}
         self.stage.report(step, values, {"loss": loss.item()})
         due = (step + 1) % self.preview_every == 0 or step + 1 == self.max_steps
         if due and self.accelerator.is_main_process:

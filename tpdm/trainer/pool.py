@@ -1,4 +1,4 @@
-"""Conditions and noises to explore from, each with the end of its exact ODE: computed once, met many times."""
+"""Conditions and noises to explore from, each with the end of its exact ODE; computed once, met often."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

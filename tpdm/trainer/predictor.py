@@ -15,7 +15,7 @@ from tpdm.registry import NonNegative, Positive, Range, register
 from tpdm.reward.weighted import Reward
 from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample, select
 from tpdm.trainer.pool import Pool
-from tpdm.trainer.stage import Stage
+from tpdm.trainer.stage import Stage, Stateful
 from tpdm.types import DenoiserLike, Rollout
 
 
@@ -78,7 +78,7 @@ class PredictorTrainer:
 
     def fit(self) -> dict[str, Tensor]:
         """Trains to `max_steps`, from the newest checkpoint if there is one; returns the weights."""
-        parts = {"predictor": self.predictor, "optimizer": self.optimizer, "lr": self.lr}
+        parts: dict[str, Stateful] = {"predictor": self.predictor, "optimizer": self.optimizer, "lr": self.lr}
         for step in self.stage.steps(self.max_steps, self.save_every, parts):
             generator = self.stage.generator(step)
             rollout, reward = self.explore(generator)
@@ -122,7 +122,7 @@ class PredictorTrainer:
         return {name: torch.stack([stats[name] for stats in seen]).mean() for name in seen[0]}
 
     def score(self, rollout: Rollout, seed: int) -> tuple[Beta, Tensor]:
-        """`replay` under one dropout mask before and after, so that only weights move the importance ratio."""
+        """`replay` under one dropout mask before and after: weights alone move the importance ratio."""
         torch.manual_seed(seed)
         return replay(self.replayed, rollout)
 
@@ -160,7 +160,7 @@ class PredictorTrainer:
         nfe = rollout.trajectory.nfe.float()
         seen = {"reward": reward.mean(), "nfe": nfe.mean(), "nfe_std": nfe.std(), **stats}
         values = {name: value.item() for name, value in seen.items()}
-        values["lr"] = self.lr.get_last_lr()[0]
+        values["lr"] = float(self.lr.get_last_lr()[0])
         due = step % self.report_every == 0 or step + 1 == self.max_steps
         shown = ("reward", "nfe", "entropy", "importance", "clip_share")
         self.stage.report(step, values if due else {}, {name: values[name] for name in shown})

@@ -22,11 +22,11 @@ class Stateful(Protocol):
 
     def state_dict(self) -> Any: ...
 
-    def load_state_dict(self, state: Any) -> Any: ...
+    def load_state_dict(self, state: Any, /) -> object: ...
 
 
 class Stage:
-    """Named for the folder it leaves. Reporting, saving and stopping are decided here; the loop only iterates."""
+    """Named for the folder it leaves. Decides on reporting, saving and stopping; a loop only iterates."""
 
     def __init__(
         self, name: str, run: Run, tracker: Tracker | NullTracker, accelerator: Accelerator, seed: int
@@ -81,7 +81,7 @@ class Stage:
         return bool(self.accelerator.reduce(count, "sum"))
 
     def step_seed(self, step: int) -> int:
-        """A function of (seed, stage, rank, step): a resumed run draws what an uninterrupted one would have."""
+        """A function of (seed, stage, rank, step): a resumed run draws what an unbroken one would."""
         stage = int.from_bytes(self.name.encode()[:4])
         entropy = (self.seed, stage, self.accelerator.process_index, step)
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])

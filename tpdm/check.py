@@ -1,0 +1,76 @@
+"""Whether the parts of a config fit each other, found out before a run exists."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tpdm.assembly import DENOISER_KEYS, Assembly
+from tpdm.evaluation.digit_classifier import DigitClassifier
+from tpdm.registry import build, lookup
+from tpdm.runtime.artifact import load_artifact
+from tpdm.sampler.fixed import FixedSampler
+from tpdm.types import Scheduler
+
+Config = dict[str, Any]
+
+
+def check(cfg: Config, ranks: int = 1) -> None:
+    """Builds every part, networks without memory behind them. ValueError where one does not fit."""
+    assembly = Assembly.of(cfg)
+    with torch.device("meta"):
+        features = assembly.backbone().features
+        for predictor in (cfg["predictor"], cfg["baseline"]):
+            if predictor is not None:
+                build("predictor", predictor, features=features)
+    if cfg["denoiser"] is not None:
+        check_adoptable(Path(cfg["denoiser"]), cfg)
+    check_sampler(cfg, assembly.scheduler)
+    check_trainer("trainer", "denoiser", cfg, ranks)
+    check_trainer("predictor_trainer", "predictor", cfg, ranks)
+    for group in ("density", "optimizer"):
+        build(group, cfg[group])
+    build("optimizer", cfg["predictor_optimizer"])
+    build("reward", cfg["reward"], classifier=DigitClassifier())
+    build(
+        "evaluation",
+        cfg["evaluation"],
+        data=assembly.data("test"),
+        codec=assembly.codec,
+        shape=assembly.shape,
+        classifier=DigitClassifier(),
+        device=torch.device("cpu"),
+    )
+
+
+def check_adoptable(folder: Path, cfg: Config) -> None:
+    """Raises ValueError where the denoiser in `folder` is not the one that the config describes."""
+    config, _ = load_artifact(folder)
+    for key in DENOISER_KEYS:
+        if config.get(key) != cfg[key]:
+            raise ValueError(
+                f"denoiser={folder} was trained with {key}={config.get(key)}, this run has {key}={cfg[key]}"
+            )
+
+
+def check_sampler(cfg: Config, path: Scheduler) -> None:
+    """Raises ValueError where the sampler cannot train a predictor, or is not for this path."""
+    sampler = build("sampler", cfg["sampler"])
+    if not isinstance(sampler, FixedSampler):
+        return
+    if cfg["predictor"] is not None:
+        raise ValueError(
+            f"sampler={cfg['sampler']['name']} asks no predictor, and none can be trained with it; "
+            "use sampler=adaptive, or predictor=none"
+        )
+    sampler.check(path)
+
+
+def check_trainer(key: str, trained: str, cfg: Config, ranks: int) -> None:
+    """Raises ValueError where a trainer trains something else, or its numbers do not go together."""
+    trainer: Any = lookup("trainer", cfg[key]["name"])
+    if trainer.trains != trained:
+        raise ValueError(
+            f"{key}={cfg[key]['name']} trains a {trainer.trains}; accepted here: what trains a {trained}"
+        )
+    trainer.check(cfg[key], ranks)
