@@ -11,15 +11,15 @@ from torch import Tensor
 from tpdm.assembly import device_of
 from tpdm.finished import FinishedRun
 from tpdm.runtime.plots import png, sample_grid
-from tpdm.runtime.run import Run
 from tpdm.sampler.noise import generators
 
 
 def draw(cfg: dict[str, Any]) -> None:
     """Draws the seeds asked for and writes them as one picture, with the calls that each one took."""
-    seeds = parse_seeds(cfg["seeds"])
-    columns = parse_grid(cfg["grid"], len(seeds))
-    finished = FinishedRun(Run.open(Path(cfg["run"])), device_of(cfg["device"]), cfg["ema"])
+    spans = parse_seeds(cfg["seeds"])
+    columns = parse_grid(cfg["grid"], sum(span.stop - span.start for span in spans))
+    seeds = [seed for span in spans for seed in span]
+    finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
     cond = conditions(finished.assembly.data("test"), cfg["labels"], seeds)
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
     sampler = finished.sampler(settings, Path(cfg["predictor"]) if cfg["predictor"] else None)
@@ -32,19 +32,14 @@ def draw(cfg: dict[str, Any]) -> None:
     print(f"{path}: {len(seeds)} images, mean NFE {nfe.float().mean():.2f}")
 
 
-def parse_seeds(seeds: int | str | list[int]) -> list[int]:
-    """A seed, a list of them, or text such as 0-63 or 1,5,8-11."""
-    if isinstance(seeds, int):
-        return [seeds]
-    if isinstance(seeds, list):
-        return seeds
-    found: list[int] = []
-    for part in seeds.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise ValueError(f"seeds={seeds!r} is not understood; accepted: 7, 0-63 or 1,5,8-11")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return found
+def parse_seeds(seeds: int | str | list[int]) -> list[range]:
+    """A seed, a list of them, or text such as 0-63 or 1,5,8-11; not counted out, as they may be too many."""
+    parts = seeds.split(",") if isinstance(seeds, str) else seeds if isinstance(seeds, list) else [seeds]
+    matches = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", str(part)) for part in parts]
+    spans = [range(int(match[1]), int(match[2] or match[1]) + 1) for match in matches if match]
+    if not spans or len(spans) < len(parts) or any(span.stop <= span.start for span in spans):
+        raise ValueError(f"seeds={seeds!r} is not understood; accepted: 7, 0-63, '1,5,8-11' or [1,5,8]")
+    return spans
 
 
 def parse_grid(grid: str, count: int) -> int:
@@ -59,15 +54,18 @@ def parse_grid(grid: str, count: int) -> int:
 
 
 def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Tensor:
-    """One row of labels per seed: the same for all, a list for each, or drawn from the test set by the seed itself."""
+    """A row of labels per seed: the same for all, a list for each, or drawn from the test set by the seed."""
     if labels is None:
         return torch.cat([data.batch(1, generator)[1] for generator in generators(seeds, stream=3)])
     nested = any(isinstance(label, list) for label in labels)
-    cond: Tensor = data.parse_labels([label for part in labels for label in part] if nested else labels)
+    rows = [row if isinstance(row, list) else [row] for row in labels] if nested else [labels]
+    cond = torch.cat([data.parse_labels(row) for row in rows])
     if len(cond) == 1:
         return cond.expand(len(seeds), -1)
     if len(cond) != len(seeds):
-        raise ValueError(f"labels are given for {len(cond)} images, but seeds asks for {len(seeds)}; give one or as many")
+        raise ValueError(
+            f"labels are given for {len(cond)} images, but seeds asks for {len(seeds)}; give one or as many"
+        )
     return cond
 
 
