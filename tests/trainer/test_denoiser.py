@@ -1,0 +1,99 @@
+from functools import partial
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.scheduler.paths import path
+from tests.tiny import COND, SHAPE, tiny_dit
+from tests.trainer.parts import make_stage
+from tpdm.codec.identity import IdentityCodec
+from tpdm.density import uniform
+from tpdm.optimizer import adam
+from tpdm.trainer.denoiser import DenoiserTrainer
+
+
+class Halves:
+    """Two images, one dark and one light, named by their label."""
+
+    shape, cond = SHAPE, COND
+
+    def batch(self, n, generator):
+        label = torch.randint(2, (n, 1), generator=generator)
+        return (2.0 * label - 1)[..., None, None].expand(n, *SHAPE), label.expand(n, COND.slots)
+
+
+def trainer_of(folder, max_steps=30, batch_size=32, accumulate=1, lr=5e-3, ema_decay=0.9, density=uniform):
+    return DenoiserTrainer(
+        max_steps=max_steps,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        clip_norm=1.0,
+        ema_decay=ema_decay,
+        report_every=10,
+        preview_every=1000,
+        save_every=1000,
+        backbone=tiny_dit(),
+        scheduler=path("flow"),
+        data=Halves(),
+        codec=IdentityCodec(),
+        density=density,
+        optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), warmup=0, hold=1.0, final=1.0),
+        stage=make_stage(folder, "denoiser"),
+        preview=lambda step, weights: Image.new("L", (1, 1)),
+    )
+
+
+def loss_of(trainer, weights=None):
+    """On fresh data; at the start the answer is 0, and a velocity of eps - x0 has mean square 2."""
+    if weights is not None:
+        trainer.backbone.load_state_dict(weights)
+    trainer.backbone.eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return trainer.loss(*Halves().batch(512, generator), generator).item()
+
+
+def test_it_learns_two_images(tmp_path):
+    trainer = trainer_of(tmp_path)
+    assert loss_of(trainer) == pytest.approx(2, abs=0.1)
+    averaged = trainer.fit()
+    assert loss_of(trainer) < 0.4
+    assert loss_of(trainer, averaged) < 0.6
+
+
+def test_times_are_warped_positions(tmp_path):
+    """The flow path's shift of 3 takes the position .5 to the time .75."""
+    trainer = trainer_of(tmp_path, density=lambda n, generator: torch.full((n,), 0.5))
+    seen = []
+    trainer.backbone.register_forward_hook(lambda m, args, out: seen.append(args[1]))
+    trainer.update(0)
+    torch.testing.assert_close(seen[0], torch.full((32,), 750.0))
+
+
+def test_accumulated_parts_are_one_update_of_their_mean(tmp_path):
+    """Two parts of 16: the gradient is the mean of theirs, before one step of the optimiser."""
+    trainer = trainer_of(tmp_path, accumulate=2)
+    generator, losses = trainer.stage.generator(0), []
+    trainer.backbone.eval()
+    for k in range(2):
+        x0, cond = Halves().batch(16, trainer.batches.generator(k))
+        losses.append(trainer.loss(x0, cond, generator))
+    mean = torch.stack(losses).mean()
+    gradients = torch.autograd.grad(mean, list(trainer.backbone.parameters()), allow_unused=True)
+    expected = torch.stack([g.norm() for g in gradients if g is not None]).norm()
+    loss, norm = trainer.update(0)
+    torch.testing.assert_close(norm, expected)
+    torch.testing.assert_close(loss, mean.detach())
+
+
+def test_it_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path):
+    straight = trainer_of(tmp_path / "straight", 4).fit()
+    trainer_of(tmp_path / "stopped", 2).fit()
+    resumed = trainer_of(tmp_path / "stopped", 4).fit()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"trainer.batch_size=32 does not divide .*trainer.accumulate=3"):
+        trainer_of(tmp_path, accumulate=3)
