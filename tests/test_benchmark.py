@@ -1,0 +1,158 @@
+"""The plain loop and ours walk the same way; the time of the networks alone is that of the calls they get."""
+
+import json
+
+import pytest
+import torch
+
+from tests.tiny import COND, SHAPE, conditions, scrambled, tiny_denoiser, tiny_predictor
+from tpdm.benchmark import Settings
+from tpdm.measuring import configured, measure
+from tpdm.registry import build, validate
+from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample_by_seed
+from tpdm.sampler.step import ab2, ddim, dpmpp_2m
+from tpdm.scheduler.ddpm import ddpm
+from tpdm.scheduler.flow import Flow
+from tpdm.suite.plain import plain_replay, plain_rollout
+from tpdm.suite.ratio import Ratio
+from tpdm.suite.rollout import Recorded, RolloutSuite, rows_of
+from tpdm.types import CondSpec, DataShape
+
+PATHS = {"flow": Flow(1.0, "velocity"), "ddpm": ddpm(1e-4, 2e-2, 1000, "eps")}
+SEEDS = range(12)
+CPU = torch.device("cpu")
+
+
+def adaptive(step=ab2, max_steps=28):
+    return AdaptiveSampler(step, max_steps, t_min=0.01, min_ratio=1e-3, max_ratio=0.999, draw="sample")
+
+
+def start(path):
+    denoiser = tiny_denoiser(PATHS[path])
+    predictor = tiny_predictor(denoiser.backbone.features).eval()
+    noise = torch.randn(len(SEEDS), *SHAPE, generator=torch.Generator().manual_seed(0))
+    return predictor, denoiser, noise, conditions(len(SEEDS))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2])
+@pytest.mark.parametrize("max_steps", [5, 28])
+def test_the_plain_loop_walks_the_same_way(path, step, max_steps):
+    sampler, parts = adaptive(step, max_steps), start(path)
+    ours = sampler.rollout(*parts, sample_by_seed(SEEDS))
+    plain = plain_rollout(sampler, *parts, sample_by_seed(SEEDS))
+
+    assert [walker.nfe for walker in plain] == ours.trajectory.nfe.tolist()
+    assert len({walker.nfe for walker in plain}) > 1 or max_steps == 5
+    torch.testing.assert_close(torch.cat([w.x for w in plain]), ours.trajectory.x0, atol=1e-5, rtol=1e-5)
+    scored = torch.stack([sum(drawn.log_prob for drawn in walker.drawn)[0] for walker in plain])
+    torch.testing.assert_close(scored, ours.log_prob.sum(1), atol=1e-4, rtol=1e-5)
+    for walker, row in zip(plain, range(len(SEEDS)), strict=True):
+        drawn = ours.ratio[row][ours.drawn[row]]
+        torch.testing.assert_close(torch.cat([d.ratio for d in walker.drawn]), drawn, atol=1e-5, rtol=1e-5)
+
+
+def test_the_plain_replay_scores_the_same():
+    sampler, (predictor, *rest) = adaptive(), start("flow")
+    ours = sampler.rollout(predictor, *rest, sample_by_seed(SEEDS))
+    plain = plain_rollout(sampler, predictor, *rest, sample_by_seed(SEEDS))
+    changed = scrambled(predictor, seed=1)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain_replay(changed, plain), replay(changed, ours)[1], atol=1e-4, rtol=1e-5
+        )
+
+
+def test_recorded_draws_make_the_same_trajectories():
+    sampler, parts = adaptive(), start("flow")
+    drawn = sampler.rollout(*parts, sample_by_seed(SEEDS))
+    again = sampler.rollout(*parts, Recorded(drawn.ratio))
+    assert torch.equal(again.ratio, drawn.ratio)
+    assert torch.equal(again.trajectory.x0, drawn.trajectory.x0)
+
+
+class Counting:
+    """Passes calls on and remembers how many rows each had."""
+
+    def __init__(self, inner):
+        self.inner, self.rows = inner, []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __call__(self, *args):
+        self.rows.append(len(args[1]))
+        return self.inner(*args)
+
+
+class Data:
+    shape: DataShape = SHAPE
+    cond: CondSpec = COND
+
+    def batch(self, n, generator):
+        return torch.zeros(n, *SHAPE), conditions(n)
+
+
+def suite(sampler):
+    predictor, denoiser, _, _ = start("flow")
+    networks = {"denoiser": Counting(denoiser), "predictor": Counting(predictor)}
+    return RolloutSuite(10, 2, **networks, sampler=sampler, data=Data(), shape=SHAPE, seed=0, device=CPU)
+
+
+@pytest.mark.parametrize("max_steps", [5, 28])
+def test_the_bound_is_made_of_the_calls_of_the_rollout(max_steps):
+    timed = suite(adaptive(max_steps=max_steps))
+    rollout = timed.sampler.rollout(
+        timed.predictor, timed.denoiser, timed.noise, timed.cond, sample_by_seed(range(10))
+    )
+    made = timed.denoiser.rows.copy(), timed.predictor.rows.copy()
+    timed.denoiser.rows.clear(), timed.predictor.rows.clear()
+    timed.networks(rows_of(rollout))
+    assert (timed.denoiser.rows, timed.predictor.rows) == made
+    assert sum(timed.denoiser.rows) == rollout.trajectory.nfe.sum()
+
+
+def test_every_contestant_has_its_turn_in_every_repeat():
+    measured = suite(adaptive())()
+    assert [(ratio.sense, ratio.goal) for ratio in measured.ratios] == [
+        ("at least", 2.5), ("at least", 4.0), ("at most", 1.1),
+    ]  # fmt: skip
+    assert all(len(ratio.values) == 2 and min(ratio.values) > 0 for ratio in measured.ratios)
+    assert measured.facts["batch"] == 10
+
+
+def test_a_ratio_is_judged_by_its_median():
+    ratio = Ratio("a / b", [9.0, 2.0, 3.0], "at least", 3.0)
+    assert (ratio.median, ratio.met) == (3.0, True)
+    assert str(ratio) == "a / b: 3.00 (2.00 to 9.00 over 3 repeats); goal at least 3.0: met"
+    assert not Ratio("a / b", [9.0, 2.0, 3.0], "at most", 2.5).met
+
+
+def test_the_config_fits(composed):
+    validate(composed(config="benchmark"), Settings)
+
+
+def test_a_sampler_without_draws_is_refused(composed):
+    cfg = composed("sampler=euler", config="benchmark")
+    with pytest.raises(ValueError, match="use sampler=adaptive"):
+        build("suite", cfg["suite"], seed=0, device=CPU, **configured(cfg, CPU))
+
+
+def test_the_command_prints_its_ratios_and_keeps_them(composed, tmp_path, capsys):
+    out = tmp_path / "numbers.json"
+    small = [
+        "model.width=16",
+        "model.depth=1",
+        "model.num_heads=2",
+        "predictor.width=16",
+        "sampler.max_steps=3",
+    ]
+    cfg = composed(
+        "suite.batch_size=4", "suite.repeats=2", "device=cpu", f"out={out}", *small, config="benchmark"
+    )
+    measure(cfg)
+    record = json.loads(out.read_text())
+    assert capsys.readouterr().out.count("goal at") == len(record["ratios"]) == 3
+    assert all(len(ratio["values"]) == 2 for ratio in record["ratios"])
+    assert record["config"] == cfg
+    assert record["hardware"]["cores"] >= 1

@@ -1,0 +1,48 @@
+"""python -m tpdm.benchmark [suite=NAME] [key=value | group=choice ...]
+
+Times this package against a plain implementation and against its own networks, in one process by turns.
+It prints ratios: seconds are a machine's, ratios are the code's.
+
+Examples:
+  python -m tpdm.benchmark suite=rollout
+  python -m tpdm.benchmark suite=rollout inference_dtype=float32 out=rollout.json
+  python -m tpdm.benchmark suite=rollout run=runs/NAME
+  python -m tpdm.benchmark suite.batch_size=64 suite.repeats=11 scheduler=ddpm
+  python -m tpdm.benchmark model=dit_s4 predictor=vit_small device=cuda
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from tpdm.cli import entry
+from tpdm.registry import Component, NonNegative
+
+
+class Settings(TypedDict):
+    """What conf/benchmark.yaml holds."""
+
+    suite: Component
+    run: str | None
+    seed: NonNegative[int]
+    device: Literal["auto", "cpu", "cuda"]
+    inference_dtype: Literal["float32", "bfloat16", "float16"]
+    out: str | None
+    debug: bool
+    model: Component
+    scheduler: Component
+    predictor: Component
+    sampler: Component
+    data: Component
+    codec: Component
+
+
+@entry("benchmark", Settings)
+def main(cfg: dict[str, Any]) -> None:
+    from tpdm.measuring import measure
+
+    measure(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Which networks a benchmark works on, and how its ratios are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tpdm.assembly import DTYPES, Assembly, device_of
+from tpdm.denoiser import Denoiser
+from tpdm.finished import FinishedRun
+from tpdm.registry import build
+from tpdm.runtime.atomic import write_json
+from tpdm.runtime.provenance import provenance
+from tpdm.suite.ratio import Measured
+
+Config = dict[str, Any]
+
+
+def measure(cfg: Config) -> None:
+    """Runs the suite, prints its ratios and the machine, and keeps both in `out` if that is given."""
+    device = device_of(cfg["device"])
+    parts = configured(cfg, device) if cfg["run"] is None else finished(cfg["run"], device)
+    measured = build("suite", cfg["suite"], seed=cfg["seed"], device=device, **parts)()
+    made = provenance()
+    print(told(measured, cfg, made))
+    if cfg["out"]:
+        ratios = [ratio.record() for ratio in measured.ratios]
+        record = {"suite": cfg["suite"]["name"], "ratios": ratios, "facts": measured.facts, "config": cfg}
+        write_json(Path(cfg["out"]), record | made)
+
+
+def configured(cfg: Config, device: torch.device) -> dict[str, Any]:
+    """The networks of this config with random weights, frozen."""
+    torch.manual_seed(cfg["seed"])
+    assembly = Assembly.of(cfg)
+    backbone: Any = assembly.backbone().to(device, DTYPES[cfg["inference_dtype"]])
+    predictor = assembly.predictor(cfg["predictor"], backbone.features).to(device)
+    return {
+        "denoiser": Denoiser(backbone, assembly.scheduler).eval().requires_grad_(False),
+        "predictor": predictor.eval().requires_grad_(False),
+        "sampler": build("sampler", cfg["sampler"]),
+        "data": assembly.data("train"),
+        "shape": assembly.shape,
+    }
+
+
+def finished(folder: str, device: torch.device) -> dict[str, Any]:
+    """The networks of a finished run, and its sampler."""
+    run = FinishedRun.open(folder, device, ema=True)
+    return {
+        "denoiser": run.denoiser,
+        "predictor": run.predictor(Path(folder) / "predictor"),
+        "sampler": build("sampler", run.cfg["sampler"]),
+        "data": run.assembly.data("train"),
+        "shape": run.assembly.shape,
+    }
+
+
+def told(measured: Measured, cfg: Config, made: Config) -> str:
+    facts = ", ".join(
+        f"{name} {value}" for name, value in measured.facts.items() if not isinstance(value, dict)
+    )
+    hardware, versions = made["hardware"], made["versions"]
+    machine = (
+        f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads"
+    )
+    networks = f"run={cfg['run']}" if cfg["run"] else f"random weights, {cfg['inference_dtype']}"
+    lines = [f"{networks}; {facts}", *(f"  {ratio}" for ratio in measured.ratios)]
+    return "\n".join([*lines, f"{machine}, torch {versions['torch']}, commit {made['commit']}"])

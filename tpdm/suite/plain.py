@@ -1,0 +1,100 @@
+"""The loop one would first write: an object per sample, all of them in the batch until the last has finished.
+
+What `AdaptiveSampler.rollout` and `replay` are timed against, and a second opinion on what they compute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Beta
+
+from tpdm.sampler.adaptive import AdaptiveSampler, Draw
+from tpdm.sampler.step import Past
+from tpdm.scheduler.path import by_noise_level, retimed
+from tpdm.types import DenoiserLike, Features, Prediction, TimePredictor
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What scoring a draw again needs."""
+
+    features: Features
+    t: Float[Tensor, "1"]
+    ratio: Float[Tensor, "1"]
+    log_prob: Float[Tensor, "1"]
+
+
+@dataclass
+class Walker:
+    """One sample on its way: a batch of one."""
+
+    x: Float[Tensor, "1 C H W"]
+    t: Float[Tensor, "1"]
+    past: Past | None = None
+    nfe: int = 0
+    drawn: list[Drawn] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        return self.t.item() == 0
+
+
+@torch.no_grad()
+def plain_rollout(
+    sampler: AdaptiveSampler,
+    predictor: TimePredictor,
+    denoiser: DenoiserLike,
+    noise: Float[Tensor, "B C H W"],
+    cond: Tensor,
+    draw: Draw,
+) -> list[Walker]:
+    """The trajectories of `sampler.rollout`."""
+    denoiser, path = retimed(denoiser), by_noise_level(denoiser.scheduler)
+    walkers = [Walker(x, x.new_full((1,), path.t_max)) for x in noise.split(1)]
+    for k in range(sampler.max_steps):
+        if all(walker.finished for walker in walkers):
+            break
+        x = torch.cat([walker.x for walker in walkers])
+        t = torch.cat([walker.t for walker in walkers])
+        p = denoiser(x, t, cond)
+        dist = predictor(p.features, t)
+        for b, walker in enumerate(walkers):
+            if walker.finished:
+                continue
+            row = torch.tensor([b], device=noise.device)
+            own = Prediction(p.x0[row], p.eps[row], p.features[row])
+            if k + 1 < sampler.max_steps:
+                beta = Beta(dist.concentration1[row], dist.concentration0[row])
+                t_next = next_time(walker, own.features, beta, draw(beta, row), sampler)
+            else:
+                t_next = torch.zeros_like(walker.t)
+            walker.x = sampler.step(path, own, walker.t, t_next, walker.past)
+            walker.past = Past(own.x0, own.eps, walker.t)
+            walker.t = t_next
+            walker.nfe += 1
+    return walkers
+
+
+def next_time(
+    walker: Walker, features: Features, beta: Beta, ratio: Float[Tensor, "1"], sampler: AdaptiveSampler
+) -> Float[Tensor, "1"]:
+    """Where the draw leads; the walker remembers it."""
+    ratio = ratio.clamp(sampler.min_ratio, sampler.max_ratio)
+    walker.drawn.append(Drawn(features, walker.t, ratio, beta.log_prob(ratio)))
+    t_next = walker.t * ratio
+    return t_next if t_next.item() >= sampler.t_min else torch.zeros_like(t_next)
+
+
+def plain_replay(predictor: TimePredictor, walkers: list[Walker]) -> Float[Tensor, "B"]:
+    """log p of each trajectory under `predictor`, step by step."""
+    totals = []
+    for walker in walkers:
+        total = torch.zeros_like(walker.t)
+        for drawn in walker.drawn:
+            total = total + predictor(drawn.features, drawn.t).log_prob(drawn.ratio)
+        totals.append(total)
+    return torch.cat(totals)
