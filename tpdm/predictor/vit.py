@@ -29,9 +29,10 @@ class Block(nn.Module):
         dropout: float,
         attention_dropout: float,
         text_width: int,
+        norm: type[AdaptiveNorm | PlainNorm],
     ):
         super().__init__()
-        self.norm1, self.norm3 = AdaptiveNorm(width), AdaptiveNorm(width)
+        self.norm1, self.norm3 = norm(width), norm(width)
         self.attention = Attention(width, num_heads, attention_dropout)
         if text_width:
             self.norm2 = PlainNorm(width)
@@ -105,8 +106,10 @@ class ViTPredictor(nn.Module):
         self.text = nn.Linear(features.text_width or 0, width) if text == "mean" else None
         cross_width = features.text_width or 0 if text == "cross_attention" else 0
         self.cross_attention = text == "cross_attention"
+        norm = PlainNorm if time == "none" and text != "mean" else AdaptiveNorm  # nothing to adapt to
         self.blocks = nn.ModuleList(
-            Block(width, num_heads, mlp_ratio, dropout, attention_dropout, cross_width) for _ in range(depth)
+            Block(width, num_heads, mlp_ratio, dropout, attention_dropout, cross_width, norm)
+            for _ in range(depth)
         )
         self.norm = PlainNorm(width)
         self.projection = (
