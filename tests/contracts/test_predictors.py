@@ -1,0 +1,91 @@
+"""What holds for every preset of a predictor, cut down to a width and depth that fit a test."""
+
+import math
+
+import pytest
+import torch
+
+from tests.predictor.features import SPEC, random_features
+from tests.tiny import scrambled
+from tpdm.cli import config_dir
+from tpdm.registry import build
+from tpdm.runtime.artifact import load_artifact, save_artifact
+
+PRESETS = {
+    file.stem: [f"predictor={file.stem}"]
+    for file in sorted((config_dir() / "predictor").glob("*.yaml"))
+    if file.stem != "none"
+} | {
+    "hybrid_cnn": ["predictor=hybrid", "predictor/arch=cnn"],
+    "vit_temb": ["predictor=vit", "predictor.time=temb"],
+    "vit_no_time": ["predictor=vit", "predictor.time=none"],
+    "vit_no_time_mean": ["predictor=vit", "predictor.time=none", "predictor.text=mean"],
+    "vit_mean": ["predictor=vit", "predictor.text=mean", "predictor.projection_width=8"],
+    "vit_cross": ["predictor=vit", "predictor.text=cross_attention", "predictor.patch_size=2"],
+}
+T = torch.tensor([0.02, 0.4, 1.0])
+
+
+def smaller(cfg):
+    """The preset with few layers, each as narrow as its heads and groups allow."""
+    sizes = {"width": 4 * cfg.get("num_heads", 8), "depth": 1, "groups": 4, "time_width": 8}
+    return {
+        key: smaller(value) if isinstance(value, dict) else sizes.get(key, value)
+        for key, value in cfg.items()
+    }
+
+
+@pytest.fixture(params=PRESETS, scope="module")
+def cfg(request, composed):
+    return smaller(composed(*PRESETS[request.param])["predictor"])
+
+
+def made(cfg):
+    torch.manual_seed(0)
+    return build("predictor", cfg, features=SPEC)
+
+
+def test_it_answers_with_one_beta_per_sample_in_float32(cfg):
+    dist = scrambled(made(cfg))(random_features(3), T)
+    for c in (dist.concentration1, dist.concentration0):
+        assert c.shape == (3,)
+        assert c.dtype == torch.float32
+        assert (c > 1).all()
+        assert (c < 1 + math.exp(4)).all()
+
+
+def test_it_starts_close_to_its_first_schedule_whatever_it_sees(cfg):
+    dist = made(cfg).eval()(random_features(64), torch.rand(64))
+    a, b = cfg.get("arch", cfg)["init_logits"]
+    assert (dist.mode - torch.sigmoid(torch.tensor(a - b))).abs().max() < 0.05
+
+
+def test_gradients_reach_every_parameter(cfg):
+    model = scrambled(made(cfg))
+    dist = model(random_features(16), torch.rand(16))
+    dist.log_prob(torch.full((16,), 0.7)).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_sample_does_not_know_its_batch(cfg):
+    model, features = scrambled(made(cfg)).eval(), random_features(3)
+    together = model(features, T)
+    for b in range(3):
+        alone = model(features[b : b + 1], T[b : b + 1])
+        torch.testing.assert_close(alone.mode[0], together.mode[b], atol=1e-5, rtol=1e-5)
+
+
+def test_it_reads_features_of_half_precision(cfg):
+    model, features = scrambled(made(cfg)).eval(), random_features(3)
+    half = model(features.map(torch.Tensor.bfloat16), T)
+    assert half.concentration1.dtype == torch.float32
+    torch.testing.assert_close(half.mode, model(features, T).mode, atol=0.05, rtol=0)
+
+
+def test_its_weights_are_kept_in_a_file(cfg, tmp_path):
+    model = scrambled(made(cfg)).eval()
+    save_artifact(tmp_path / "predictor", cfg, model.state_dict())
+    config, state = load_artifact(tmp_path / "predictor")
+    again = made(config).eval()
+    again.load_state_dict(state)
+    assert torch.equal(again(random_features(3), T).mode, model(random_features(3), T).mode)
