@@ -22,7 +22,7 @@ def draw(cfg: dict[str, Any]) -> None:
     finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
     cond = conditions(finished.assembly.data("test"), cfg["labels"], seeds)
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
-    sampler = finished.sampler(settings, Path(cfg["predictor"]) if cfg["predictor"] else None)
+    sampler = finished.sampler(settings, Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None)
     scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
 
     images, nfe = finished.sample(sampler, seeds, cond, scale, cfg["batch_size"])
@@ -32,13 +32,13 @@ def draw(cfg: dict[str, Any]) -> None:
     print(f"{path}: {len(seeds)} images, mean NFE {nfe.float().mean():.2f}")
 
 
-def parse_seeds(seeds: int | str | list[int]) -> list[range]:
-    """A seed, a list of them, or text such as 0-63 or 1,5,8-11; not counted out, as they may be too many."""
+def parse_seeds(seeds: int | str | list[int | str]) -> list[range]:
+    """A seed, a span such as 0-63, or several of both; not counted out, as they may be too many."""
     parts = seeds.split(",") if isinstance(seeds, str) else seeds if isinstance(seeds, list) else [seeds]
     matches = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", str(part)) for part in parts]
     spans = [range(int(match[1]), int(match[2] or match[1]) + 1) for match in matches if match]
     if not spans or len(spans) < len(parts) or any(span.stop <= span.start for span in spans):
-        raise ValueError(f"seeds={seeds!r} is not understood; accepted: 7, 0-63, '1,5,8-11' or [1,5,8]")
+        raise ValueError(f"seeds={seeds!r} is not understood; accepted: 7, 0-63 or [1,5,8-11]")
     return spans
 
 

@@ -24,11 +24,11 @@ class Settings(TypedDict):
 
     run: str
     labels: list[int | str | list[int | str]] | None
-    seeds: NonNegative[int] | list[NonNegative[int]] | str
+    seeds: NonNegative[int] | list[NonNegative[int] | str] | str
     grid: str
     steps: Positive[int] | None
     guidance_scale: NonNegative[float] | None
-    predictor: str | None
+    predictor_folder: str | None
     ema: bool
     batch_size: Positive[int]
     out: str | None
