@@ -81,7 +81,11 @@ class Training:
     def classifier(self) -> DigitClassifier:
         """The judge of this run's digits, the same at every start."""
         with self.accelerator.main_process_first():
-            return kept_digit_classifier(self.run.folder / "classifier").to(self.accelerator.device)
+            stopwatch = Stopwatch(self.run.folder, "classifier")
+            classifier = kept_digit_classifier(self.run.folder / "classifier")
+            if self.accelerator.is_main_process:
+                stopwatch.save()
+        return classifier.to(self.accelerator.device)
 
     def denoiser(self) -> None:
         """Leaves denoiser/ (averaged weights), denoiser_raw/ (the last ones), and the GIF of its previews."""
