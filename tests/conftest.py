@@ -5,12 +5,16 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread per worker; read when torch is imported
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from tests.runs import TINY, command
+from tpdm import train
 from tpdm.cli import config_dir
 
 
@@ -24,3 +28,15 @@ def composed() -> Callable[..., dict[str, Any]]:
             return plain
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A finished run with every stage, made once for all workers; a test that changes it takes a copy."""
+    base = tmp_path_factory.getbasetemp()
+    runs = (base if worker_id == "master" else base.parent) / "runs"
+    runs.mkdir(exist_ok=True)
+    with FileLock(runs / "lock"):  # a second worker finds it finished
+        ended = command(train.main, *TINY, f"runs={runs}", "run_name=finished")
+    assert ended.status == 0, ended.err
+    return runs / "finished"
