@@ -13,12 +13,14 @@ from tpdm.types import DenoiserLike
 Velocity = Callable[[Tensor, float], Tensor]
 LAST = 1e-4  # the level where Runge-Kutta stops: an eps of (x - alpha x0) / sigma has no value at 0
 
+POWER = 1.5  # even steps leave a hundred times the error on an empty canvas, which is stiff near the data
+
 
 @torch.no_grad()
 def reference(
     denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, num_steps: int
 ) -> Float[Tensor, "B C H W"]:
-    """num_steps of the classical Runge-Kutta method, even in the noise level: 4 num_steps + 1 calls.
+    """num_steps of the classical Runge-Kutta method, closer together near the data: 4 num_steps + 1 calls.
 
     dx / dl = d_alpha x0 + d_sigma eps. The tiny step to 0 is DDIM's, whose error is of the order of LAST^2.
     """
@@ -28,7 +30,8 @@ def reference(
         p, c = denoiser(x, _filled(level, x), cond), path(_filled(level, x))
         return expand(c.d_alpha, x) * p.x0 + expand(c.d_sigma, x) * p.eps
 
-    levels = torch.linspace(path.t_max, LAST, num_steps + 1, dtype=torch.float64)
+    position = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    levels = LAST + (path.t_max - LAST) * position**POWER
     x = noise
     for level, level_next in pairwise(levels.tolist()):
         x = _runge_kutta(velocity, x, level, level_next)
