@@ -52,6 +52,8 @@ class Guided(nn.Module):
     The unconditional half comes first in the doubled batch. Features are combined with the same weights.
     """
 
+    null_cond: Tensor
+
     def __init__(self, denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor):
         super().__init__()
         self.denoiser: Any = denoiser
