@@ -51,7 +51,7 @@ def test_it_reads_both_ends_of_the_backbone_and_what_it_was_told_to(choices, rea
 def test_it_sees_where_a_token_stands():
     features = random_features(5)
     mirrored = replace(features, first=features.first.flip(1), last=features.last.flip(1))
-    assert not torch.allclose(answer(vit(), mirrored), answer(vit(), features))
+    assert not torch.allclose(answer(vit(patch_size=1), mirrored), answer(vit(patch_size=1), features))
 
 
 def test_tokens_are_normalised_so_that_their_scale_does_not_matter():

@@ -58,7 +58,7 @@ def test_it_learns_two_images(tmp_path):
     trainer = trainer_of(tmp_path)
     assert loss_of(trainer) == pytest.approx(2, abs=0.1)
     averaged = trainer.fit()
-    assert loss_of(trainer) < 0.4
+    assert loss_of(trainer) < 0.6
     assert loss_of(trainer, averaged) < 0.6
 
 

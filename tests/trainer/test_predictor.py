@@ -27,7 +27,7 @@ def test_the_known_best_length_of_a_toy_reward_is_found(best, tmp_path):
     trainer.fit()
     after = lengths(trainer)
     assert (before.mean() - best).abs() > 1.5
-    assert (after - best).square().mean() < 0.35 * (before - best).square().mean()
+    assert (after - best).square().mean() < 0.2 * (before - best).square().mean()
     assert after.mean().item() == pytest.approx(best, abs=0.6)
 
 
@@ -64,8 +64,8 @@ def test_entropy_is_kept_up_where_it_is_paid_for(tmp_path):
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("minibatches", [1, 3])
 def test_before_the_weights_move_the_importance_ratio_is_exactly_one(minibatches, dropout, tmp_path):
-    """As an update computes it: at a learning rate of 0 in every part of every epoch."""
-    trainer = tiny_trainer(tmp_path, lr=0.0, minibatches=minibatches, dropout=dropout)
+    """As an update computes it, at a learning rate of 0; a clip of 0 would see any other, in any part."""
+    trainer = tiny_trainer(tmp_path, lr=0.0, clip=0.0, minibatches=minibatches, dropout=dropout)
     rollout, advantage, generator = explored(trainer)
     stats = trainer.improve(rollout, advantage, 0, generator)
     assert stats["importance"] == 1
