@@ -58,6 +58,7 @@ def test_labels_have_a_table_for_each_slot():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5, 1.0])
 def test_labels_are_dropped_at_the_given_rate_and_all_of_a_sample_together(dropout):
+    torch.manual_seed(0)
     embedding = LabelEmbedding(COND, 8, dropout).train()
     cond = torch.randint(COND.symbols, (5000, COND.slots))
     null = embedding.table(torch.full_like(cond, COND.symbols) + embedding.offset)
