@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import TypeVar
 
 import torch
@@ -64,8 +63,8 @@ class RolloutSuite:
             Ratio("plain replay / replay", ratio("plain replay", "replay"), "at least", 4.0),
             Ratio("rollout / its networks alone", ratio("rollout", "networks"), "at most", 1.10),
         ]
-        medians = {name: median(each[name] for each in seconds) for name in seconds[0]}
-        return Measured(ratios, {**work(first), "median_seconds": medians})
+        by_name = {name: [each[name] for each in seconds] for name in seconds[0]}
+        return Measured(ratios, {**work(first), "seconds": by_name})
 
     def repeat(self, ratio: Float[Tensor, "B K"]) -> dict[str, float]:
         """Seconds of each contestant, each once."""
