@@ -38,10 +38,7 @@ def test_a_command_of_the_documentation_is_accepted(command):
     with initialize_config_dir(folder, version_base="1.3"):
         for job in sweep(words):
             cfg = compose(name, job)
-            missing = OmegaConf.missing_keys(cfg)
-            assert not missing or name != "train" and missing == {"run"} and not job, (
-                f"{command} misses {missing}"
-            )
+            assert not (missing := OmegaConf.missing_keys(cfg)), f"{command} misses {missing}"
             validate(OmegaConf.to_container(cfg, resolve=True), entry.Settings)
 
 

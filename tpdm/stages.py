@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from PIL import Image
 
 from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser
 from tpdm.check import check
@@ -45,6 +46,7 @@ def train(cfg: Config) -> None:
                 training.predictor("time_only", cfg["baseline"], cfg["baseline_steps"])
         if accelerator.is_main_process:
             training.summarise()
+        training.tracker.close()
 
 
 @contextmanager
@@ -186,12 +188,13 @@ class Training:
 
     def summarise(self) -> None:
         """Evaluates from the files just written, and leaves the tables, pictures and summary.json."""
-        self.tracker.close()
         if (self.run.folder / SUMMARY).exists():
             print(f"finished already; python -m tpdm.evaluate run={self.run.folder} makes its table again")
             return
         stopwatch = Stopwatch(self.run.folder, "evaluation")
         draw_curves(self.run.folder)
         tables = FinishedRun(self.run, self.accelerator.device).evaluate()
+        for name in ("samples", "schedules", "steps"):
+            self.tracker.image(0, name, Image.open(self.run.folder / f"{name}.png"), "evaluation")
         stopwatch.save()
         self.run.write_json(SUMMARY, {**tables, "seconds": read_timings(self.run.folder), **provenance()})

@@ -10,7 +10,7 @@ from tpdm.types import CondSpec
 
 
 def fourier(value: Float[Tensor, "B"], width: int, max_frequency: float) -> Float[Tensor, "B E"]:
-    """Cosines, then sines, of `value`; frequencies fall from `max_frequency`, four decades in equal ratios."""
+    """Cosines, then sines, of `value`, their frequencies falling by four decades from `max_frequency`."""
     half = (width + 1) // 2
     exponent = torch.arange(half, device=value.device) / half
     angle = value.float()[:, None] * max_frequency * torch.exp(-math.log(1e4) * exponent)
