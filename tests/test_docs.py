@@ -18,10 +18,14 @@ FLAGS = {"-m", "--help"}
 
 
 def commands() -> list[str]:
-    """Every `python -m tpdm.…` in a block or a line of code, and in the docstrings that --help prints."""
+    """Every `python -m tpdm.…` with its settings: of the pages, and of the examples that --help prints."""
     texts = [page.read_text() for page in PAGES] + [file.read_text() for file in (ROOT / "tpdm").glob("*.py")]
-    found = [match for text in texts for match in re.findall(r"python -m (tpdm\.[a-z]+[^`\n]*)", text)]
-    return sorted({command.split("  #")[0].strip() for command in found if "|" not in command})
+    found = [
+        match
+        for text in texts
+        for match in re.findall(r"(?:^ *|`)python -m (tpdm\.[a-z]+ [^`\n]*)", text, re.M)
+    ]
+    return sorted({command.strip() for command in found})
 
 
 @pytest.mark.parametrize("command", commands())
