@@ -89,6 +89,7 @@ class PredictorTrainer:
             self.report(step, rollout, reward, stats)
         return self.predictor.state_dict()
 
+    @torch.no_grad()
     def explore(self, generator: torch.Generator) -> tuple[Rollout, Tensor]:
         """A fresh rollout of prompts * samples trajectories, and what their images are worth."""
         index = torch.randint(len(self.pool.cond), (self.prompts,), generator=generator)
