@@ -39,7 +39,7 @@ class LengthReward:
         return torch.zeros(len(x0))
 
     def cost(self, reward, nfe):
-        return self.worth(nfe.float())
+        return reward + self.worth(nfe.float())
 
 
 def make_stage(folder, name="predictor", seed=0):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.trainer.parts import tiny_trainer, toy_trainer
+from tests.trainer.parts import LengthReward, tiny_trainer, toy_trainer
 from tpdm.objective.kl import schedule_beta
 from tpdm.sampler.adaptive import replay
 
@@ -104,6 +104,22 @@ def test_siblings_share_condition_and_noise_and_differ_by_their_times(tmp_path):
         assert (group[4:] == group[4:5]).all()
     assert not torch.equal(x[0], x[4])
     assert rollout.ratio[:, 0].unique().numel() == 8
+
+
+class LearnedReward(LengthReward):
+    """Has a weight of its own, as a classifier that nobody froze."""
+
+    weight = torch.ones((), requires_grad=True)
+
+    def __call__(self, x0, cond, target):
+        return self.weight * torch.rand(len(x0))
+
+
+def test_no_gradient_goes_into_the_reward(tmp_path):
+    trainer = toy_trainer(tmp_path, lambda nfe: -nfe, max_steps=1)
+    trainer.reward = LearnedReward(lambda nfe: -nfe)
+    trainer.fit()
+    assert trainer.reward.weight.grad is None
 
 
 def test_a_reward_that_is_no_number_stops_the_run_with_its_step_and_seed(tmp_path):
