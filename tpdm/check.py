@@ -46,10 +46,12 @@ def check(cfg: Config, ranks: int = 1) -> None:
 def check_adoptable(folder: Path, cfg: Config) -> None:
     """Raises ValueError where the denoiser in `folder` is not the one that the config describes."""
     config, _ = load_artifact(folder)
+    if config.keys() != set(DENOISER_KEYS):
+        raise ValueError(f"denoiser={folder} holds no denoiser, but {', '.join(config)}")
     for key in DENOISER_KEYS:
-        if config.get(key) != cfg[key]:
+        if config[key] != cfg[key]:
             raise ValueError(
-                f"denoiser={folder} was trained with {key}={config.get(key)}, this run has {key}={cfg[key]}"
+                f"denoiser={folder} was trained with {key}={config[key]}, this run has {key}={cfg[key]}"
             )
 
 

@@ -194,7 +194,8 @@ class Training:
         stopwatch = Stopwatch(self.run.folder, "evaluation")
         draw_curves(self.run.folder)
         tables = FinishedRun(self.run, self.accelerator.device).evaluate()
-        for name in ("samples", "schedules", "steps"):
-            self.tracker.image(0, name, Image.open(self.run.folder / f"{name}.png"), "evaluation")
+        pictures = (self.run.folder / f"{name}.png" for name in ("samples", "schedules", "steps"))
+        for path in filter(Path.exists, pictures):  # a denoiser alone has none
+            self.tracker.image(0, path.stem, Image.open(path), "evaluation")
         stopwatch.save()
         self.run.write_json(SUMMARY, {**tables, "seconds": read_timings(self.run.folder), **provenance()})

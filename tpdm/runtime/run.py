@@ -59,14 +59,14 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the folder against other processes; the kernel lets go of it when this process dies."""
-        with open(self.folder / LOCK, "a+") as file:
+        with open(self.folder / LOCK, "ab+", buffering=0) as file:  # no room shows at the write, once
             self._claim(file)
             try:
                 yield
             finally:  # forked workers share the lock, so closing the file would not let go of it
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _claim(self, file: IO[str]) -> None:
+    def _claim(self, file: IO[bytes]) -> None:
         with naming(self.folder / LOCK):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,8 +75,7 @@ class Run:
                     f"{self.folder} is in use by {_holder(file)}; wait, or stop it first"
                 ) from None
             file.truncate(0)
-            json.dump({"pid": os.getpid(), "host": socket.gethostname()}, file)
-            file.flush()
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -132,7 +131,7 @@ def _new_folder(root: Path) -> Path:
         return folder
 
 
-def _holder(file: IO[str]) -> str:
+def _holder(file: IO[bytes]) -> str:
     file.seek(0)
     try:
         signature = json.load(file)
