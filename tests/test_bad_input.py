@@ -1,0 +1,309 @@
+"""Every mistake is one line and a status of 2, and leaves nothing behind."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.runs import LOOPS, MODEL, SAVE_EVERY, TINY, at, command, files, last_checkpoint, same
+from tpdm import evaluate, sample, train
+from tpdm.stages import Training
+
+
+def refused(ended, line):
+    """One line, which says `line`, and the status of a mistake."""
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("tpdm: error: ")
+    assert ended.err.count("\n") == 1
+    assert line in ended.err, ended.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["model=dti"], "model=dti is not known; did you mean dit?"),
+        (["modle=dit"], "modle is no key; did you mean model?"),
+        (["trainer.max_step=3"], "trainer.max_step is no key; did you mean trainer.max_steps?"),
+        (["trainer.max_steps=many"], "trainer.max_steps='many' (str) is not accepted; accepted: int > 0"),
+        (["model.label_dropout=2"], "model.label_dropout=2 (int) is not accepted; accepted: float >= 0"),
+        (["predictor.time=log"], "predictor.time='log' (str) is not accepted; did you mean log_t?"),
+        (["model.patch_size=3"], "model.patch_size=3 does not divide the 16x16 state"),
+        (["model.num_heads=5"], "model.width=96 does not divide over model.num_heads=5"),
+        (["predictor.num_heads=5"], "predictor.width=64 does not divide over predictor.num_heads=5"),
+        (["predictor.patch_size=3"], "predictor.patch_size=3 does not divide the (4, 4) tokens"),
+        (["predictor=cnn", "predictor.groups=3"], "width=128 does not divide over predictor.groups"),
+        (["predictor.logit_cap=1"], "predictor.init_logits=[1.5, 0.5] reach predictor.logit_cap=1"),
+        (["sampler=euler"], "asks no predictor, and none can be trained with it; use sampler="),
+        (["predictor=none", "sampler=ddpm"], "scheduler=flow does not have; use scheduler=ddpm"),
+        (["sampler.min_ratio=0.5", "sampler.max_ratio=0.4"], "=0.5 is not below sampler.max_ratio=0.4"),
+        (["scheduler.predicts=eps"], "scheduler.predicts='eps' cannot give x0 on the flow path"),
+        (["trainer=predictor"], "trains a predictor; accepted here: what trains a den"),
+        (["trainer.accumulate=3"], "=128 does not divide over 1 processes x"),
+        (["predictor_trainer.minibatches=300"], "=300 is more than the 256 trajectories"),
+        (["reward=weighted", "+reward.terms.clasifier=1"], "clasifier is no reward; did you mean class"),
+        (["data=digits", "evaluation.num_samples=1"], "num_samples=1 holds 1 digits; a Frechet distance needs"),
+        (["predictor=none", "sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "'no.json'"),
+        (["predictor@baseline=none"], "baseline="),
+        (["denoiser=nowhere"], "nowhere is missing"),
+        (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
+    ],
+)  # fmt: skip
+def test_a_config_that_cannot_be_trained_leaves_no_run(argv, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Training, "denoiser", raising(AssertionError("this was to be refused")))
+    refused(command(train.main, *argv), line)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tmp_path):
+    refused(command(train.main, "device=cuda", f"runs={tmp_path}"), "device=cuda, but torch sees no CUDA")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_denoiser_for_another_config_is_not_adopted(finished, tmp_path):
+    argv = (*TINY, f"runs={tmp_path / 'runs'}", f"denoiser={finished / 'denoiser'}", "data=digits")
+    refused(command(train.main, *argv), "was trained with data={'name': 'digit_scenes'")
+    refused(command(train.main, *argv[:-2], f"denoiser={finished / 'predictor'}"), "holds no denoiser")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["steps=0"], "steps=0 (int) is not accepted; accepted: int > 0 or null"),
+        (["sampler=eular"], "sampler=eular is not known; did you mean euler?"),
+        (["sampler=ddpm"], "scheduler=flow does not have"),
+        (["sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "No such file or directory"),
+        (["labels=[3,-,-,x]"], "labels: 'x' does not exist; accepted are 0 to 9, and empty or -"),
+        (["labels=[10,-,-,-]"], "labels: '10' does not exist"),
+        (["labels=[3,-,7]"], "labels: 3 given; a sample has 4 cells"),
+        (["labels=[[3,-,-,7],[1,2]]"], "labels: 2 given; a sample has 4 cells"),
+        (["labels=[[3,-,-,7],5]"], "labels: 1 given; a sample has 4 cells"),
+        (["labels=[]"], "labels: 0 given"),
+        (["labels=[[3,-,-,7],[1,1,1,1],[2,2,2,2]]"], "labels are given for 3 images, but seeds asks for 64"),
+        (["labels=3"], "labels=3 (int) is not accepted"),
+        (["seeds=x"], "seeds='x' is not understood; accepted: 7, 0-63 or [1,5,8-11]"),
+        (["seeds=-3"], "seeds=-3 (int) is not accepted"),
+        (["seeds=[]"], "seeds=[] is not understood"),
+        (["seeds=9-3"], "seeds='9-3' is not understood"),
+        (["seeds=4294967296"], "seeds: 4294967296 is outside 0..4294967295"),
+        (["seeds=0-99999999999999999999"], "grid=8x8 has room for 64 images, but seeds asks for 1000000000"),
+        (["grid=2x2"], "grid=2x2 has room for 4 images, but seeds asks for 64"),
+        (["grid=big"], "grid='big' is not understood; accepted: ROWSxCOLUMNS"),
+        (["guidance_scale=-1"], "guidance_scale=-1 (int) is not accepted; accepted: float >= 0 or null"),
+        (["batch_size=0"], "batch_size=0 (int) is not accepted"),
+        (["predictor_folder=nowhere"], "nowhere is missing"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_leaves_no_picture(argv, line, finished, tmp_path):
+    before = files(finished)
+    refused(command(sample.main, f"run={finished}", f"out={tmp_path / 'x' / 'a.png'}", *argv), line)
+    assert list(tmp_path.iterdir()) == []
+    assert files(finished) == before
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def altered(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def gone(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+DAMAGE = [
+    (gone, "denoiser/model.safetensors", "denoiser/model.safetensors is missing; copy the folder again"),
+    (gone, "denoiser/config.json", "denoiser/config.json is missing"),
+    (gone, "predictor", "is unfinished: its predictor is still to come; go on with the command that started"),
+    (gone, "time_only", "is unfinished: its time_only is still to come"),
+    (gone, "summary.json", "is unfinished: its summary.json is still to come"),
+    (gone, "config.yaml", "copy has no config.yaml, so it is no run"),
+    (cut_short, "denoiser/model.safetensors", "denoiser/model.safetensors is cut short ("),
+    (cut_short, "predictor/model.safetensors", "predictor/model.safetensors is cut short ("),
+    (cut_short, "predictor/config.json", "predictor/config.json is not JSON ("),
+    (altered, "denoiser/model.safetensors", "model.safetensors was changed after it was written (sha256 dif"),
+    (altered, "predictor/model.safetensors", "model.safetensors was changed after it was written (sha256 d"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("main", [sample.main, evaluate.main])
+@pytest.mark.parametrize(
+    ("damage", "name", "line"), DAMAGE, ids=lambda value: getattr(value, "__name__", None)
+)
+def test_a_damaged_run_is_not_opened(damage, name, line, main, finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    damage(copy / name)
+    before = files(copy)
+    refused(command(main, f"run={copy}"), line)
+    assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
+
+
+@pytest.mark.parametrize("main", [sample.main, evaluate.main])
+def test_a_folder_that_is_no_run_names_the_nearest(main, finished, tmp_path):
+    refused(command(main, f"run={finished.parent / 'finishd'}"), f"does not exist; did you mean {finished}?")
+    refused(command(main, f"run={tmp_path}"), "has no config.yaml, so it is no run")
+    refused(command(main), "run is missing; give it as run=VALUE")
+
+
+def test_a_checkpoint_cut_short_is_named_and_kept(finished, tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    with at("denoiser", 4, stop):
+        command(train.main, *TINY, f"runs={tmp_path}", "run_name=a")
+    newest = tmp_path / "a" / "checkpoints" / "denoiser_00000004.pt"
+    cut_short(newest)
+    before = files(tmp_path / "a" / "checkpoints")
+    ended = command(train.main, *TINY, f"runs={tmp_path}", "run_name=a")
+    assert ended.status == 2
+    assert ended.err.startswith(f"tpdm: error: {newest} is cut short (")
+    assert ended.err.endswith("; delete it to go on from denoiser_00000002.pt\n")
+    assert files(tmp_path / "a" / "checkpoints") == before
+
+
+def test_a_predictor_of_another_denoiser_is_refused(finished, tmp_path):
+    argv = (*TINY, f"runs={tmp_path}", "run_name=other", "seed=1", "trainer.max_steps=1", "baseline=null")
+    with patch.object(Training, "summarise"):
+        assert command(train.main, *argv).status == 0
+    other = tmp_path / "other"
+    line = (
+        f"{other / 'predictor'} is a predictor for another denoiser's features, not for those of {finished}"
+    )
+    refused(command(sample.main, f"run={finished}", f"predictor_folder={other / 'predictor'}"), line)
+    refused(command(sample.main, f"run={finished}", f"predictor_folder={other / 'denoiser'}"), "no predictor")
+
+    card = finished / "predictor" / "config.json"
+    wider = shutil.copytree(finished / "predictor", tmp_path / "wider")
+    changed = json.loads(card.read_text())
+    changed["config"]["features"]["width"] = 32
+    (wider / "config.json").write_text(json.dumps(changed))
+    ended = command(sample.main, f"run={finished}", f"predictor_folder={wider}")
+    refused(ended, "wider is a predictor for other features: made for FeatureSpec(width=32")
+
+
+def test_a_denoiser_alone_has_no_adaptive_sampler(tmp_path):
+    argv = (*MODEL, *LOOPS, "predictor=none", "trainer.max_steps=1", f"runs={tmp_path}", "run_name=a")
+    assert command(train.main, *argv).status == 0
+    refused(
+        command(sample.main, f"run={tmp_path / 'a'}"), "was trained with predictor=none; choose a fixed sam"
+    )
+    assert command(sample.main, f"run={tmp_path / 'a'}", "sampler=euler", "seeds=1").status == 0
+
+
+def test_a_file_in_the_way_of_a_run(tmp_path):
+    (tmp_path / "runs").write_text("mine")
+    refused(command(train.main, *TINY, f"runs={tmp_path / 'runs'}"), f"File exists: '{tmp_path / 'runs'}'")
+    assert files(tmp_path).keys() == {"runs"}
+
+
+def test_a_file_in_the_way_of_a_picture(finished, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in ("file/a.png", "."):
+        ended = command(sample.main, f"run={finished}", f"out={tmp_path / out}", "sampler=euler", "steps=1")
+        assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert files(tmp_path).keys() == {"file"}
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """disk(*options) -> a small file system of its own."""
+    mounted = []
+
+    def disk(options):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("mounting needs a privilege that this user lacks")
+        mounted.append(folder)
+        return folder
+
+    yield disk
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_no_permission(disk, finished):
+    folder = disk("size=1m,ro")
+    refused(
+        command(train.main, *TINY, f"runs={folder}", "run_name=a"), f"Read-only file system: '{folder}/a'"
+    )
+    ended = command(sample.main, f"run={finished}", f"out={folder}/a.png", "sampler=euler", "steps=1")
+    refused(ended, f"Read-only file system: '{folder}/a.png'")
+
+
+def test_no_permission_where_root_obeys_it_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "mkdir", raising(PermissionError(errno.EACCES, "Permission denied")))
+    refused(
+        command(train.main, *TINY, f"runs={tmp_path}", "run_name=a"), f"Permission denied: '{tmp_path}/a'"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def raising(error):
+    def function(*args, **kwargs):
+        raise error
+
+    return function
+
+
+def fill(folder):
+    """Leaves no room at all."""
+    with open(folder / "ballast", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(2**12))
+        except OSError:
+            return
+
+
+def test_no_space_to_begin_with(disk):
+    folder = disk("size=64k")
+    fill(folder)
+    ended = command(train.main, *TINY, f"runs={folder}", "run_name=a")
+    refused(ended, f"No space left on device: '{folder}/a")
+    assert files(folder).keys() == {"ballast"}
+
+
+def test_no_space_on_the_way_keeps_the_last_good_checkpoint(disk, finished):
+    folder = disk("size=16m")
+    with at("denoiser", SAVE_EVERY + 1, lambda: fill(folder)), patch.object(Training, "summarise"):
+        ended = command(train.main, *TINY, f"runs={folder}", "run_name=a")
+    assert ended.status == 2
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("tpdm: error: [Errno 28] No space left on device")
+    assert last_checkpoint(folder / "a", "denoiser")["step"] == SAVE_EVERY
+    (folder / "ballast").unlink()
+    with patch.object(Training, "summarise"):
+        assert command(train.main, *TINY, f"runs={folder}", "run_name=a").status == 0
+    assert same(last_checkpoint(folder / "a", "predictor"), last_checkpoint(finished, "predictor"))
+
+
+def test_no_space_for_a_picture(disk, finished):
+    folder = disk("size=64k")
+    fill(folder)
+    ended = command(sample.main, f"run={finished}", f"out={folder}/a.png", "sampler=euler", "steps=1")
+    refused(ended, f"No space left on device: '{folder}/a.png'")
+    assert files(folder).keys() == {"ballast"}
+
+
+def test_no_space_for_the_table_keeps_the_old_one(disk, finished):
+    folder = disk("size=16m")
+    copy = shutil.copytree(finished, folder / "copy")
+    fill(folder)
+    before = files(copy)
+    ended = command(evaluate.main, f"run={copy}")
+    assert ended.status == 2
+    assert ended.err.startswith("tpdm: error: [Errno 28] No space left on device: ")
+    assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
