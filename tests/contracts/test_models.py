@@ -4,8 +4,10 @@ import pytest
 import torch
 import yaml
 
+from tests.scheduler.paths import path
 from tests.tiny import scrambled
 from tpdm.cli import config_dir
+from tpdm.denoiser import Denoiser, Guided
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.types import CondSpec, DataShape
@@ -93,6 +95,13 @@ def test_a_sample_does_not_know_its_batch(cfg):
         alone, its_features = model(*(value[b : b + 1] for value in args))
         torch.testing.assert_close(alone[0], raw[b], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(its_features.last[0], features.last[b], atol=1e-5, rtol=1e-5)
+
+
+def test_guidance_of_one_is_no_guidance(cfg):
+    denoiser, (x, timestep, cond) = Denoiser(scrambled(made(cfg)).eval(), path("flow")), inputs()
+    guided = Guided(denoiser, 1.0, null_cond=torch.full((1, COND.slots), COND.symbols))
+    got, expected = (d(x, timestep / 1000, cond)[:2] for d in (guided, denoiser))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_its_weights_are_kept_in_a_file(cfg, tmp_path):
