@@ -11,6 +11,7 @@ from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import kept_digit_classifier
 from tpdm.registry import build
 from tpdm.runtime.atomic import read_json, write_json
+from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
 from tpdm.sampler.noise import initial_noise
 from tpdm.types import Trajectory
@@ -75,7 +76,7 @@ class FinishedRun:
             data=self.assembly.data("test"),
             codec=self.assembly.codec,
             shape=self.assembly.shape,
-            classifier=kept_digit_classifier(self.run.folder / "classifier").to(self.device),
+            classifier=kept_digit_classifier(self.run.folder / "classifier"),
             device=self.device,
         )
         return evaluation(
@@ -86,11 +87,11 @@ class FinishedRun:
         )
 
     def evaluate_again(self, batch_size: int | None) -> None:
-        """Replaces the tables in summary.json and the pictures."""
+        """Replaces the pictures and, in summary.json, the tables and what they were made with."""
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
         summary = read_json(path) if path.exists() else {}
-        write_json(path, {**summary, **self.evaluate(batch_size)})
+        write_json(path, {**summary, **self.evaluate(batch_size), **provenance()})
 
 
 def settings_of(run: Run) -> dict[str, Any]:

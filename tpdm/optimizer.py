@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from tpdm.registry import Fraction, NonNegative, Positive, Range, register
 
-Beta = Annotated[float, Range(min=0, below=1)]
+Decay = Annotated[float, Range(min=0, below=1)]
 Optimizer = tuple[torch.optim.Optimizer, LambdaLR]
 
 
@@ -20,7 +20,7 @@ def adamw(
     max_steps: int,
     /,
     lr: Positive[float],
-    betas: tuple[Beta, Beta],
+    betas: tuple[Decay, Decay],
     weight_decay: NonNegative[float],
     warmup: NonNegative[int],
     hold: Fraction[float],
@@ -37,7 +37,7 @@ def adam(
     max_steps: int,
     /,
     lr: Positive[float],
-    betas: tuple[Beta, Beta],
+    betas: tuple[Decay, Decay],
     warmup: NonNegative[int],
     hold: Fraction[float],
     final: Fraction[float],

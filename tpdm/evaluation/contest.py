@@ -23,7 +23,7 @@ GRIDS: Mapping[str, dict[str, Any]] = {
     "shifted": {"name": "shifted", "shift": 3.0},
 }
 LONG = 28  # steps of the usual fixed schedule
-NFE = 8.0  # where fixed schedules are compared when there is no predictor to match
+NFE = 8  # steps that stand for the predictor where there is none
 
 
 class Contest:
@@ -44,8 +44,11 @@ class Contest:
         else:
             self.own = {}
             runs = {f"own sampler, {sampler.solver.name}": partial(sampler, denoiser)}
-        self.shown = {name: self.measure(run) for name, run in runs.items()}  # the first one leads
         self.fixed = cache(self._fixed)  # (solver, grid, num_steps) -> Result
+        self.shown = {name: self.measure(run) for name, run in runs.items()}  # the first one leads
+        self.has_predictor = bool(self.own and runs)
+        if not self.shown:
+            self.shown = {f"{NFE} even steps, {step}": self.fixed(step, "uniform", NFE) for step in self.own}
 
     def measure(self, run: Run) -> Result:
         return measure(run, self.problems, self.decode)
@@ -71,8 +74,8 @@ class Contest:
     def rows(self, judge: Judge) -> list[Row]:
         """All contestants as `judge` counts them; fixed ones at the first one's mean calls."""
         rows = [judge.row(name, result) for name, result in self.shown.items()]
-        nfe = rows[0].nfe if rows else NFE
-        if rows:
+        nfe = rows[0].nfe
+        if self.has_predictor:
             rows[1:1] = [row for step in self.own.values() for row in self.borrowed_rows(judge, nfe, step)]
         rows += [self.fixed_row(judge, solver, grid, nfe) for solver in self.solvers() for grid in GRIDS]
         for solver in ("euler", *self.own):

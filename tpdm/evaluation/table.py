@@ -22,27 +22,27 @@ class Row:
     mse: float
     frechet: float
     accuracy: float
-    images_per_second: float
+    images_per_second: float | None  # None where only a part of what was timed is counted
 
 
 class Judge:
-    """Scores results on those problems where `counted` is True, against held-out real digits."""
+    """Scores results on those problems where `counted` is True, against held-out real digits; on the CPU."""
 
     def __init__(self, classifier: DigitClassifier, real: Tensor, cond: Tensor, counted: Bool[Tensor, "B"]):
         self.classifier, self.cond, self.counted = classifier, cond[counted], counted
         self.real = fit_gaussian(classifier.features(real))
 
     def row(self, name: str, result: Result) -> Row:
-        images, nfe = result.images[self.counted].float(), result.nfe[self.counted].float()
+        images, nfe = result.images.cpu()[self.counted].float(), result.nfe.cpu()[self.counted].float()
         features = fit_gaussian(digit_features(self.classifier, images, self.cond))
         return Row(
             name,
             nfe.mean().item(),
             nfe.std(correction=0).item(),
-            result.squared_error[self.counted].mean().item(),
+            result.squared_error.cpu()[self.counted].mean().item(),
             gaussian_frechet(features, self.real),
             digit_accuracy(self.classifier, images, self.cond),
-            len(result.nfe) / result.seconds,
+            len(result.nfe) / result.seconds if self.counted.all() else None,
         )
 
     def at(self, name: str, nfe: float, results: Sequence[Result]) -> Row:
@@ -62,7 +62,9 @@ def mix(below: Row, above: Row, nfe: float) -> Row:
     w = min(1.0, max(0.0, (nfe - below.nfe) / span)) if span else 0.0
     a, b = asdict(below), asdict(above)
     blend = {key: (1 - w) * a[key] + w * b[key] for key in ("nfe", "mse", "frechet", "accuracy")}
-    rate = 1 / ((1 - w) / below.images_per_second + w / above.images_per_second)
+    rate = None
+    if below.images_per_second and above.images_per_second:
+        rate = 1 / ((1 - w) / below.images_per_second + w / above.images_per_second)
     spread = math.sqrt((1 - w) * below.nfe_std**2 + w * above.nfe_std**2 + w * (1 - w) * span**2)
     return Row(below.name, nfe_std=spread, images_per_second=rate, **blend)
 
@@ -83,7 +85,7 @@ def render(rows: Sequence[Row], caption: str) -> str:
             f"{1e4 * row.mse:.2f}",
             f"{row.frechet:.3f}",
             f"{100 * row.accuracy:.1f} %",
-            f"{row.images_per_second:.0f}",
+            "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
         )
         for row in rows
     ]

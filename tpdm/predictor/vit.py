@@ -104,7 +104,7 @@ class ViTPredictor(nn.Module):
         self.log_time = LogTimeEmbedding(width, time_width) if time == "log_t" else None
         self.temb = nn.Linear(features.temb_width, width) if time == "temb" else None
         self.text = nn.Linear(features.text_width or 0, width) if text == "mean" else None
-        cross_width = features.text_width or 0 if text == "cross_attention" else 0
+        cross_width = (features.text_width or 0) if text == "cross_attention" else 0
         self.cross_attention = text == "cross_attention"
         norm = PlainNorm if time == "none" and text != "mean" else AdaptiveNorm  # nothing to adapt to
         self.blocks = nn.ModuleList(

@@ -25,11 +25,6 @@ class EMA:
         current = [parameters[name].float() for name in self.shadow]
         torch._foreach_lerp_(list(self.shadow.values()), current, 1 - self.decay_at(step))
 
-    @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        parameters = dict(module.named_parameters())
-        torch._foreach_copy_([parameters[name] for name in self.shadow], list(self.shadow.values()))
-
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.shadow)
 

@@ -41,11 +41,6 @@ class Progress:
         self._bar.set_postfix(values, refresh=False)
         self._bar.update()
 
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        if not self._bar.disable:
-            self._bar.write(text, file=self._bar.fp)
-
     def __enter__(self) -> Progress:
         return self
 

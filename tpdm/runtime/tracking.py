@@ -15,7 +15,6 @@ from torch import Tensor
 from tpdm.runtime.atomic import naming, whole_file
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from PIL.Image import Image
     from torch.utils.tensorboard import SummaryWriter
 
@@ -48,9 +47,6 @@ class Tracker:
     def image(self, step: int, name: str, image: Image, stage: str) -> None:
         pixels = np.asarray(image.convert("RGB"))  # (H, W, 3)
         self._writer(stage).add_image(name, pixels, step, dataformats="HWC")
-
-    def figure(self, step: int, name: str, figure: Figure, stage: str) -> None:
-        self._writer(stage).add_figure(name, figure, step)
 
     def histogram(self, step: int, name: str, values: Tensor, stage: str) -> None:
         self._writer(stage).add_histogram(name, values.detach().float().cpu(), step)
@@ -86,8 +82,6 @@ class NullTracker:
     def log(self, step: int, values: Mapping[str, float], stage: str) -> None: ...
 
     def image(self, step: int, name: str, image: Image, stage: str) -> None: ...
-
-    def figure(self, step: int, name: str, figure: Figure, stage: str) -> None: ...
 
     def histogram(self, step: int, name: str, values: Tensor, stage: str) -> None: ...
 
