@@ -29,6 +29,17 @@ def block(request):
 
 @pytest.fixture(scope="module")
 def cfg(preset, block):
+    """Every preset with every block."""
+    return smaller(preset, block)
+
+
+@pytest.fixture(scope="module")
+def each_block(composed, block):
+    """The default with every block."""
+    return smaller(composed()["model"], block)
+
+
+def smaller(preset, block):
     return preset | {"width": 4 * preset["num_heads"], "depth": 2, "block": block}
 
 
@@ -88,8 +99,8 @@ def test_the_answer_depends_on_the_state_the_time_and_every_label(cfg):
     assert not any(torch.allclose(model(*args)[0], raw, atol=1e-4) for args in changed)
 
 
-def test_a_sample_does_not_know_its_batch(cfg):
-    model, args = scrambled(made(cfg)).eval(), inputs()
+def test_a_sample_does_not_know_its_batch(each_block):
+    model, args = scrambled(made(each_block)).eval(), inputs()
     raw, features = model(*args)
     for b in range(3):
         alone, its_features = model(*(value[b : b + 1] for value in args))
@@ -97,26 +108,26 @@ def test_a_sample_does_not_know_its_batch(cfg):
         torch.testing.assert_close(its_features.last[0], features.last[b], atol=1e-5, rtol=1e-5)
 
 
-def test_guidance_of_one_is_no_guidance(cfg):
-    denoiser, (x, timestep, cond) = Denoiser(scrambled(made(cfg)).eval(), path("flow")), inputs()
+def test_guidance_of_one_is_no_guidance(each_block):
+    denoiser, (x, timestep, cond) = Denoiser(scrambled(made(each_block)).eval(), path("flow")), inputs()
     guided = Guided(denoiser, 1.0, null_cond=torch.full((1, COND.slots), COND.symbols))
     got, expected = (d(x, timestep / 1000, cond)[:2] for d in (guided, denoiser))
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_its_weights_are_kept_in_a_file(cfg, tmp_path):
-    model = scrambled(made(cfg)).eval()
-    save_artifact(tmp_path / "model", cfg, model.state_dict())
+def test_its_weights_are_kept_in_a_file(each_block, tmp_path):
+    model = scrambled(made(each_block)).eval()
+    save_artifact(tmp_path / "model", each_block, model.state_dict())
     config, state = load_artifact(tmp_path / "model")
     again = made(config).eval()
     again.load_state_dict(state)
     assert torch.equal(again(*inputs())[0], model(*inputs())[0])
 
 
-def test_it_runs_in_bfloat16_as_weights_and_under_autocast(cfg):
-    exact = scrambled(made(cfg)).eval()(*inputs())[0]
-    half = scrambled(made(cfg)).bfloat16().eval()(*inputs())[0]
+def test_it_runs_in_bfloat16_as_weights_and_under_autocast(each_block):
+    exact = scrambled(made(each_block)).eval()(*inputs())[0]
+    half = scrambled(made(each_block)).bfloat16().eval()(*inputs())[0]
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = scrambled(made(cfg)).eval()(*inputs())[0]
+        mixed = scrambled(made(each_block)).eval()(*inputs())[0]
     for raw in (half, mixed):
         assert (raw.float() - exact).norm() < 0.05 * exact.norm()
