@@ -29,7 +29,7 @@ class Settings(TypedDict):
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
     debug: bool
-    mixed_precision: Literal["no", "bf16", "fp16"]
+    mixed_precision: Literal["no", "bf16"]
     inference_dtype: Literal["float32", "bfloat16", "float16"]
     guidance_scale: NonNegative[float]
     baseline_steps: Positive[int]
@@ -51,9 +51,14 @@ class Settings(TypedDict):
 
 @entry("train", Settings)
 def main(cfg: dict[str, Any]) -> None:
-    from tpdm import stages
+    if cfg["dry_run"]:
+        from tpdm.dry_run import dry_run
 
-    stages.train(cfg)
+        dry_run(cfg)
+    else:
+        from tpdm.stages import train
+
+        train(cfg)
 
 
 if __name__ == "__main__":
