@@ -5,7 +5,7 @@ It prints ratios: seconds are a machine's, ratios are the code's.
 
 Examples:
   python -m tpdm.benchmark suite=rollout
-  python -m tpdm.benchmark suite=rollout inference_dtype=float32 out=rollout.json
+  python -m tpdm.benchmark suite=rollout inference_dtype=bfloat16 out=rollout.json
   python -m tpdm.benchmark suite=rollout run=runs/NAME
   python -m tpdm.benchmark suite.batch_size=64 suite.repeats=11 scheduler=ddpm
   python -m tpdm.benchmark model=dit_s4 predictor=vit_small device=cuda
