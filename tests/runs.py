@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-from accelerate.state import AcceleratorState
 
 from tpdm import train
 from tpdm.evaluation import digit_classifier
@@ -46,7 +45,6 @@ class Ended(NamedTuple):
 def command(main: Callable[[], None], *argv: str) -> Ended:
     """Runs a command as its command line would, with a judge of digits that has hardly looked at them."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    AcceleratorState._reset_state(reset_partial_state=True)  # as a new process starts
     with (
         redirect_stdout(out),
         redirect_stderr(err),

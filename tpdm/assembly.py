@@ -57,7 +57,16 @@ class Assembly:
         return torch.full((1, self.cond.slots), self.cond.symbols)
 
     def guided(self, denoiser: DenoiserLike, guidance_scale: float) -> DenoiserLike:
+        """Under guidance, where the scale asks for it. ValueError where the null label was never trained."""
+        self.check_guidance(guidance_scale)
         return guided(denoiser, guidance_scale, null_cond=self.null_cond())
+
+    def check_guidance(self, guidance_scale: float) -> None:
+        if guidance_scale != 1 and self.cfg["model"].get("label_dropout") == 0:
+            raise ValueError(
+                f"guidance_scale={guidance_scale} needs a null label, and model.label_dropout=0 trains none; "
+                "use guidance_scale=1, or a model trained with label_dropout"
+            )
 
     def save_denoiser(self, folder: Path, state: Mapping[str, Tensor], weights: str) -> None:
         save_artifact(folder, {key: self.cfg[key] for key in DENOISER_KEYS}, state, weights=weights)

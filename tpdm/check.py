@@ -23,7 +23,8 @@ def check(cfg: Config, ranks: int = 1) -> None:
         for predictor in (cfg["predictor"], cfg["baseline"]):
             if predictor is not None:
                 build("predictor", predictor, features=features)
-    if cfg["denoiser"] is not None:
+    assembly.check_guidance(cfg["guidance_scale"])
+    if cfg["denoiser"] is not None and not has_adopted(cfg):
         check_adoptable(Path(cfg["denoiser"]), cfg)
     check_sampler(cfg, assembly.scheduler)
     check_trainer("trainer", "denoiser", cfg, ranks)
@@ -41,6 +42,11 @@ def check(cfg: Config, ranks: int = 1) -> None:
         classifier=DigitClassifier(),
         device=torch.device("cpu"),
     )
+
+
+def has_adopted(cfg: Config) -> bool:
+    """Whether an earlier start of this run made its own copy, so that the source may be gone."""
+    return cfg["run_name"] is not None and (Path(cfg["runs"]) / cfg["run_name"] / "denoiser").exists()
 
 
 def check_adoptable(folder: Path, cfg: Config) -> None:

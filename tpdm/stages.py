@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from PIL import Image
 
@@ -34,8 +36,7 @@ POOL_SEEDS = 2**20  # noises to explore from; previews and evaluation have other
 
 def train(cfg: Config) -> None:
     """All stages of one run. Started again with the same run_name, it goes on where it stopped."""
-    on_cpu = device_of(cfg["device"]).type == "cpu"
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=cfg["mixed_precision"])
+    accelerator = accelerator_of(cfg)
     check(cfg, accelerator.num_processes)
     with open_run(cfg, accelerator) as run:
         training = Training(cfg, run, accelerator)
@@ -47,6 +48,14 @@ def train(cfg: Config) -> None:
         if accelerator.is_main_process:
             training.summarise()
         training.tracker.close()
+
+
+def accelerator_of(cfg: Config) -> Accelerator:
+    """A new one for each run of a sweep: accelerate keeps device and precision for the whole process."""
+    if not dist.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)
+    on_cpu = device_of(cfg["device"]).type == "cpu"
+    return Accelerator(cpu=on_cpu, mixed_precision=cfg["mixed_precision"])
 
 
 @contextmanager

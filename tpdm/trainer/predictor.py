@@ -105,7 +105,7 @@ class PredictorTrainer:
         """Takes `epochs` passes over one rollout; means of what was seen on the way."""
         self.predictor.train()
         parts = [(select(rollout, rows), advantage[rows]) for rows in self.split(len(advantage), generator)]
-        seeds = [self.stage.step_seed(step) + part for part in range(len(parts))]
+        seeds = [self.stage.step_seed(step) + 2 + part for part in range(len(parts))]  # 1 is `generator`
         with torch.no_grad():  # scored as the update will score them: the first importance ratio is exactly 1
             old = [self.score(part, seed)[1] for (part, _), seed in zip(parts, seeds, strict=True)]
         seen = []
