@@ -65,6 +65,8 @@ def check_sampler(cfg: Config, path: Scheduler) -> None:
     """Raises ValueError where the sampler cannot train a predictor, or is not for this path."""
     sampler = build("sampler", cfg["sampler"])
     if not isinstance(sampler, FixedSampler):
+        if cfg["predictor"] is not None and sampler.max_steps < 2:
+            raise ValueError("sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more")
         return
     if cfg["predictor"] is not None:
         raise ValueError(
