@@ -5,13 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+from accelerate.state import AcceleratorState
 
-from tpdm import train
+from tpdm import stages, train
 from tpdm.evaluation import digit_classifier
 from tpdm.runtime.checkpoint import Checkpoints
 from tpdm.trainer.stage import Stage
@@ -34,6 +36,9 @@ LOOPS = (
 TINY = (*MODEL, *PREDICTOR, *LOOPS)
 
 
+hasty_judge = partial(patch.object, digit_classifier, "STEPS", 10)
+
+
 class Ended(NamedTuple):
     """How a command ended and what it said."""
 
@@ -45,17 +50,20 @@ class Ended(NamedTuple):
 def command(main: Callable[[], None], *argv: str) -> Ended:
     """Runs a command as its command line would, with a judge of digits that has hardly looked at them."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with (
-        redirect_stdout(out),
-        redirect_stderr(err),
-        patch.object(sys, "argv", ["tpdm", *argv]),
-        patch.object(digit_classifier, "STEPS", 10),
-    ):
+    line = patch.object(sys, "argv", ["tpdm", *argv])
+    with line, hasty_judge(), redirect_stdout(out), redirect_stderr(err):
         try:
             main()
         except SystemExit as end:
             status = end.code
     return Ended(status, out.getvalue(), err.getvalue())
+
+
+def trained(cfg: dict[str, Any]) -> Path:
+    """Trains all stages of a config, and leaves the evaluation out."""
+    with hasty_judge(), patch.object(stages.Training, "summarise"):
+        stages.train(cfg)
+    return Path(cfg["runs"]) / cfg["run_name"]
 
 
 def forked(act: Callable[[], Any]) -> int:

@@ -1,0 +1,148 @@
+"""Every choice of every group builds, and every pair of choices takes a tiny step of each stage."""
+
+from functools import cache
+from itertools import combinations, product
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.runs import LOOPS, MODEL, trained
+from tests.test_config import FILES, REACHED_BY
+from tpdm import stages
+from tpdm.check import check
+from tpdm.drawing import conditions
+from tpdm.evaluation.digit_classifier import DigitClassifier
+from tpdm.finished import FinishedRun
+from tpdm.runtime.run import Run
+
+REFUSED = {("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser"}
+
+
+def groups(name):
+    return [choice for group, choice in FILES if group == name]
+
+
+@pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] not in ("launcher", "suite")])
+def test_every_choice_builds_or_is_refused_with_a_reason(group, name, composed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.json").write_text(str([1 - k / 28 for k in range(29)]))
+    reached_by = (*REACHED_BY.get(group, []), *REACHED_BY.get((group, name), []))
+    fixed = (group == "sampler" and name != "adaptive") or group == "sampler/grid"
+    alone = ["predictor=none"] if fixed else []
+    path = ["scheduler=ddpm"] if name == "ddpm" else []
+    cfg = composed(*reached_by, f"{group}={name}", *alone, *path)
+    if (group, name) in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[group, name]):
+            check(cfg)
+    else:
+        check(cfg)
+
+
+PREDICTORS = {
+    **{f"vit{size}": ["width=16", "depth=1", "num_heads=2"] for size in ("", "_small", "_medium", "_large")},
+    "cnn": ["width=16", "groups=4"],
+    "time_only": ["width=16"],
+    "hybrid": ["arch.width=16", "arch.num_heads=2"],
+    "none": [],
+}  # fmt: skip
+STEPS = groups("sampler/step")
+CHOICES = {
+    "model/block": groups("model/block"),
+    "predictor": list(PREDICTORS),
+    "scheduler": groups("scheduler"),
+    "sampler": [*(f"adaptive {step}" for step in STEPS), *(s for s in groups("sampler") if s != "adaptive")],
+}
+
+
+def refusal(row):
+    """Why a row of choices cannot be trained; None where it can."""
+    fixed = not row["sampler"].startswith("adaptive")
+    if fixed and row["predictor"] != "none":
+        return "asks no predictor"
+    if row["sampler"] == "ddpm" and row["scheduler"] == "flow":
+        return "scheduler=flow does not have"
+    return None
+
+
+def pairs(row):
+    return set(combinations(row.items(), 2))
+
+
+def covering(rows, wanted):
+    """Few of the rows, which have every wanted pair: always the one with most new pairs."""
+    chosen, left = [], set(wanted)
+    while left:
+        best = max(rows, key=lambda row: len(pairs(row) & left))
+        chosen.append(best)
+        left -= pairs(best)
+    return chosen
+
+
+ROWS = [dict(zip(CHOICES, row, strict=True)) for row in product(*CHOICES.values())]
+POSSIBLE = [row for row in ROWS if refusal(row) is None]
+TRAINABLE = set().union(*map(pairs, POSSIBLE))
+TRAINED = covering(POSSIBLE, TRAINABLE)
+NEVER = covering(ROWS, set().union(*map(pairs, ROWS)) - TRAINABLE)
+
+
+SMALL = (
+    *MODEL,
+    *LOOPS,
+    "data=digits",
+    "trainer.max_steps=1",
+    "predictor_trainer.max_steps=1",
+    "baseline=null",
+)
+EULER = {"name": "euler", "num_steps": 3, "grid": {"name": "uniform"}}
+
+
+@pytest.fixture(scope="module")
+def settings(composed):
+    """settings(row) -> its config; every choice is composed once for all rows, since Hydra takes its time."""
+
+    @cache
+    def chosen(group, choice):
+        node = group.split("/")[0]
+        sizes = PREDICTORS[choice] if group == "predictor" else []
+        return {node: composed(*SMALL, f"{group}={choice}", *(f"{node}.{size}" for size in sizes))[node]}
+
+    @cache
+    def sampler(choice):
+        name, _, step = choice.partition(" ")
+        how = [f"sampler/step={step}", "sampler.max_steps=4"] if step else ["sampler.num_steps=3"]
+        return {"sampler": composed(f"sampler={name}", *how)["sampler"]}
+
+    def settings(row):
+        nodes = [
+            sampler(choice) if group == "sampler" else chosen(group, choice) for group, choice in row.items()
+        ]
+        return base | {key: value for node in nodes for key, value in node.items()}
+
+    base = composed(*SMALL, "run_name=a")
+    return settings
+
+
+def ids(row):
+    return "-".join(row.values()).replace(" ", "_")
+
+
+@pytest.mark.parametrize("row", TRAINED, ids=ids)
+def test_a_pair_takes_a_step_of_each_stage(row, settings, tmp_path):
+    with patch.object(stages, "kept_digit_classifier", lambda folder: DigitClassifier()):
+        folder = trained({**settings(row), "runs": str(tmp_path)})
+    run = FinishedRun(Run(folder), torch.device("cpu"))
+    cond = conditions(run.assembly.data("test"), None, [0, 1])
+    alone = row["predictor"] == "none" and row["sampler"].startswith("adaptive")
+    sampler = run.sampler(EULER if alone else run.cfg["sampler"], None)
+    images, nfe = run.sample(sampler, [0, 1], cond, 1.5, 2)
+    assert images.shape == (2, 1, 8, 8)
+    assert images.isfinite().all()
+    assert (nfe > 0).all()
+
+
+@pytest.mark.parametrize("row", NEVER, ids=ids)
+def test_a_pair_that_makes_no_sense_is_refused_with_a_reason(row, settings, tmp_path):
+    with pytest.raises(ValueError, match=refusal(row)):
+        trained({**settings(row), "runs": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
