@@ -50,7 +50,7 @@ def refused(ended, line):
         (["predictor=none", "sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "'no.json'"),
         (["predictor@baseline=none"], "baseline="),
         (["sampler.max_steps=1"], "sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more"),
-        (["guidance_scale=2", "model.label_dropout=0"], "guidance_scale=2.0 needs a null label, and model.label"),
+        (["guidance_scale=2", "model.label_dropout=0"], "guidance_scale=2 needs a null label, and model.label_dropo"),
         (["denoiser=nowhere"], "nowhere is missing"),
         (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
     ],

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 
+from tpdm.benchmark import Settings as BenchmarkSettings
 from tpdm.cli import config_dir
 from tpdm.evaluate import Settings as EvaluateSettings
 from tpdm.registry import choices, lookup, names, validate
@@ -30,7 +31,8 @@ def test_a_file_says_all_that_its_component_asks_and_no_more(group, name, compos
     overrides = [*REACHED_BY.get(group, []), *REACHED_BY.get((group, name), [])]
     if not any("@" in override for override in overrides):
         overrides.append(f"{group}={name}")
-    validate(composed(*overrides), Settings)
+    config, schema = ("benchmark", BenchmarkSettings) if group == "suite" else ("train", Settings)
+    validate(composed(*overrides, config=config), schema)
 
 
 @pytest.mark.parametrize(("group", "name"), COMPONENTS)
