@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-from accelerate.state import AcceleratorState
 
 from tpdm import stages, train
 from tpdm.evaluation import digit_classifier
@@ -59,11 +58,10 @@ def command(main: Callable[[], None], *argv: str) -> Ended:
     return Ended(status, out.getvalue(), err.getvalue())
 
 
-def trained(cfg: dict[str, Any]) -> Path:
+def trained(cfg: dict[str, Any]) -> None:
     """Trains all stages of a config, and leaves the evaluation out."""
     with hasty_judge(), patch.object(stages.Training, "summarise"):
         stages.train(cfg)
-    return Path(cfg["runs"]) / cfg["run_name"]
 
 
 def forked(act: Callable[[], Any]) -> int:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from tests.runs import LOOPS, MODEL, SAVE_EVERY, TINY, at, command, files, last_checkpoint, same
+from tests.runs import LOOPS, MODEL, SAVE_EVERY, TINY, at, command, files, last_checkpoint, same, trained
 from tpdm import evaluate, sample, train
 from tpdm.stages import Training
 
@@ -46,11 +46,11 @@ def refused(ended, line):
         (["trainer.accumulate=3"], "=128 does not divide over 1 processes x"),
         (["predictor_trainer.minibatches=300"], "=300 is more than the 256 trajectories"),
         (["reward=weighted", "+reward.terms.clasifier=1"], "clasifier is no reward; did you mean class"),
-        (["data=digits", "evaluation.num_samples=1"], "num_samples=1 holds 1 digits; a Frechet distance needs"),
-        (["predictor=none", "sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "'no.json'"),
+        (["data=digits", "evaluation.num_samples=1"], "num_samples=1 holds 1 digits; a Frechet distance"),
+        (["predictor=none", "sampler=ddim", "sampler/grid=learned", "sampler.grid.path=a.json"], "'a.json'"),
         (["predictor@baseline=none"], "baseline="),
         (["sampler.max_steps=1"], "sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more"),
-        (["guidance_scale=2", "model.label_dropout=0"], "guidance_scale=2 needs a null label, and model.label_dropo"),
+        (["guidance_scale=2", "model.label_dropout=0"], "=2 needs a null label, and model.label_"),
         (["denoiser=nowhere"], "nowhere is missing"),
         (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
     ],
@@ -174,10 +174,9 @@ def test_a_checkpoint_cut_short_is_named_and_kept(finished, tmp_path):
     assert files(tmp_path / "a" / "checkpoints") == before
 
 
-def test_a_predictor_of_another_denoiser_is_refused(finished, tmp_path):
+def test_a_predictor_of_another_denoiser_is_refused(finished, composed, tmp_path):
     argv = (*TINY, f"runs={tmp_path}", "run_name=other", "seed=1", "trainer.max_steps=1", "baseline=null")
-    with patch.object(Training, "summarise"):
-        assert command(train.main, *argv).status == 0
+    trained(composed(*argv))
     other = tmp_path / "other"
     line = (
         f"{other / 'predictor'} is a predictor for another denoiser's features, not for those of {finished}"
@@ -278,7 +277,7 @@ def test_no_space_to_begin_with(disk):
     assert files(folder).keys() == {"ballast"}
 
 
-def test_no_space_on_the_way_keeps_the_last_good_checkpoint(disk, finished):
+def test_no_space_on_the_way_keeps_the_last_good_checkpoint(disk, finished, composed):
     folder = disk("size=16m")
     with at("denoiser", SAVE_EVERY + 1, lambda: fill(folder)), patch.object(Training, "summarise"):
         ended = command(train.main, *TINY, f"runs={folder}", "run_name=a")
@@ -287,8 +286,7 @@ def test_no_space_on_the_way_keeps_the_last_good_checkpoint(disk, finished):
     assert last.startswith("tpdm: error: [Errno 28] No space left on device")
     assert last_checkpoint(folder / "a", "denoiser")["step"] == SAVE_EVERY
     (folder / "ballast").unlink()
-    with patch.object(Training, "summarise"):
-        assert command(train.main, *TINY, f"runs={folder}", "run_name=a").status == 0
+    trained(composed(*TINY, f"runs={folder}", "run_name=a"))
     assert same(last_checkpoint(folder / "a", "predictor"), last_checkpoint(finished, "predictor"))
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.runs import LOOPS, MODEL, command
-from tpdm import sample, train
+from tests.runs import LOOPS, MODEL, command, trained
+from tpdm import sample
 from tpdm.drawing import conditions, parse_grid, parse_seeds
 from tpdm.finished import FinishedRun
 from tpdm.registry import names
+from tpdm.runtime.run import Run
 
 CPU = torch.device("cpu")
 SEEDS = [3, 1, 4, 15, 9, 2, 6]
@@ -24,19 +25,12 @@ def run(finished):
 
 
 @pytest.fixture(scope="module")
-def vp_run(tmp_path_factory):
+def vp_run(composed, tmp_path_factory):
     """A denoiser on a variance-preserving path, for the one solver that needs it."""
     folder = tmp_path_factory.mktemp("runs")
-    argv = (
-        "scheduler=ddpm",
-        "scheduler.predicts=x0",
-        "predictor=none",
-        "sampler=ddpm",
-        f"runs={folder}",
-        "run_name=vp",
-    )
-    assert command(train.main, *MODEL, *LOOPS, *argv).status == 0
-    return FinishedRun.open(str(folder / "vp"), CPU, ema=True)
+    path = ("scheduler=ddpm", "scheduler.predicts=x0", "predictor=none", "sampler=ddpm")
+    trained(composed(*MODEL, *LOOPS, *path, f"runs={folder}", "run_name=vp"))
+    return FinishedRun(Run(folder / "vp"), CPU)
 
 
 def drawn(run, cfg, seeds=SEEDS, guidance_scale=1.0, batch_size=7):

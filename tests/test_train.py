@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.runs import LOOPS, MODEL, STEPS, TINY, command, files, same
+from tests.runs import LOOPS, MODEL, STEPS, TINY, command, files, same, trained
 from tpdm import train
 from tpdm.assembly import load_denoiser, load_predictor
 from tpdm.runtime.artifact import load_artifact
@@ -128,9 +128,9 @@ def test_a_second_start_does_nothing_again(finished):
     assert {**before, ".lock": 0} == {**after, ".lock": 0}
 
 
-def test_an_unnamed_run_has_a_folder_of_its_own(tmp_path):
+def test_an_unnamed_run_has_a_folder_of_its_own(composed, tmp_path):
     for count in (1, 2):
-        assert command(train.main, *ALONE, f"runs={tmp_path}").status == 0
+        trained(composed(*ALONE, f"runs={tmp_path}"))
         assert len(list(tmp_path.glob("*/denoiser/model.safetensors"))) == count
 
 
