@@ -146,3 +146,22 @@ def test_a_pair_that_makes_no_sense_is_refused_with_a_reason(row, settings, tmp_
     with pytest.raises(ValueError, match=refusal(row)):
         trained({**settings(row), "runs": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["reward=classifier", "reward/cost=discounted", "predictor_trainer.kl=0.1"],
+        ["reward=weighted", "predictor_trainer.share_noise=false", "predictor_trainer.minibatches=2"],
+        ["guidance_scale=2", "inference_dtype=bfloat16", "mixed_precision=bf16"],
+        ["predictor.text=cross_attention", "predictor.time=temb", "predictor.projection_width=8"],
+        ["predictor.text=mean", "predictor.time=none", "predictor.dropout=0.1", "trainer.accumulate=2"],
+        ["scheduler=ddpm", "scheduler.predicts=eps_and_variance", "density=beta", "optimizer=adam"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_what_no_preset_turns_on_takes_a_step_too(options, composed, tmp_path):
+    trained(composed(*SMALL, *options, f"runs={tmp_path}", "run_name=a"))
+    run = FinishedRun(Run(tmp_path / "a"), torch.device("cpu"))
+    images, _ = run.sample(run.sampler(run.cfg["sampler"], None), [0, 1], torch.tensor([[3], [5]]), 2.0, 2)
+    assert images.isfinite().all()
