@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tpdm.nn.adaln import AdaptiveNorm, Modulation, PlainNorm, layer_norm, modulate
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
-from tpdm.nn.tokens import patchify, positions_2d, unpatchify
+from tpdm.nn.tokens import check_positions, patchify, positions_2d, unpatchify
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
 
@@ -137,10 +137,7 @@ class DiT(nn.Module):
             raise ValueError(
                 f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state"
             )
-        if width % 4:
-            raise ValueError(
-                f"model.width={width} is not a multiple of 4, which sine-cosine positions in 2-D need"
-            )
+        check_positions("model", width)
         self.patch_size = patch_size
         self.hw = (shape.height // patch_size, shape.width // patch_size)
         self.features = FeatureSpec(width, width, width, self.hw)

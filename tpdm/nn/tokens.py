@@ -35,3 +35,9 @@ def positions_2d(width: int, hw: tuple[int, int]) -> Float[Tensor, "N D"]:
     frequency = 1e4 ** -torch.linspace(0, 1, width // 4 + 1, dtype=torch.float64)[:-1]
     angles = [p.flatten()[:, None] * frequency for p in (column, row)]  # 2 x (N, D / 4)
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1).float()
+
+
+def check_positions(key: str, width: int) -> None:
+    """Raises ValueError, naming the config node `key`, where `positions_2d` cannot fill the width."""
+    if width % 4:
+        raise ValueError(f"{key}.width={width} is not a multiple of 4, as sine-cosine positions in 2-D need")

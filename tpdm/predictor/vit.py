@@ -12,7 +12,7 @@ from torch.distributions import Beta
 from tpdm.nn.adaln import AdaptiveNorm, PlainNorm, layer_norm
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LogTimeEmbedding
-from tpdm.nn.tokens import patchify, positions_2d, tokens_to_map
+from tpdm.nn.tokens import check_positions, patchify, positions_2d, tokens_to_map
 from tpdm.predictor.head import BetaHead
 from tpdm.registry import Fraction, NonNegative, Positive, register
 from tpdm.types import Features, FeatureSpec
@@ -86,10 +86,7 @@ class ViTPredictor(nn.Module):
             raise ValueError(
                 f"predictor.patch_size={patch_size} does not divide the {features.hw} tokens of the model"
             )
-        if width % 4:
-            raise ValueError(
-                f"predictor.width={width} is not a multiple of 4, which sine-cosine positions in 2-D need"
-            )
+        check_positions("predictor", width)
         if text != "none" and features.text_width is None:
             raise ValueError(
                 f"predictor.text={text}, but the model has no conditioning tokens; use text: none"
