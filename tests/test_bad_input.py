@@ -1,7 +1,6 @@
 """Every mistake is one line and a status of 2, and leaves nothing behind."""
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import torch
 
 from tests.runs import LOOPS, MODEL, SAVE_EVERY, TINY, at, command, files, last_checkpoint, same, trained
 from tpdm import evaluate, sample, train
+from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.stages import Training
 
 
@@ -52,6 +52,7 @@ def refused(ended, line):
         (["sampler.max_steps=1"], "sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more"),
         (["guidance_scale=2", "model.label_dropout=0"], "=2 needs a null label, and model.label_"),
         (["denoiser=nowhere"], "nowhere is missing"),
+        ([f"seed={2**63}"], f"seed={2**63} (int) is not accepted; accepted: int >= 0 and <="),
         (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
     ],
 )  # fmt: skip
@@ -184,11 +185,10 @@ def test_a_predictor_of_another_denoiser_is_refused(finished, composed, tmp_path
     refused(command(sample.main, f"run={finished}", f"predictor_folder={other / 'predictor'}"), line)
     refused(command(sample.main, f"run={finished}", f"predictor_folder={other / 'denoiser'}"), "no predictor")
 
-    card = finished / "predictor" / "config.json"
-    wider = shutil.copytree(finished / "predictor", tmp_path / "wider")
-    changed = json.loads(card.read_text())
-    changed["config"]["features"]["width"] = 32
-    (wider / "config.json").write_text(json.dumps(changed))
+    wider = tmp_path / "wider"
+    config, state = load_artifact(finished / "predictor")
+    config["features"]["width"] = 32
+    save_artifact(wider, config, state)
     ended = command(sample.main, f"run={finished}", f"predictor_folder={wider}")
     refused(ended, "wider is a predictor for other features: made for FeatureSpec(width=32")
 
@@ -307,3 +307,46 @@ def test_no_space_for_the_table_keeps_the_old_one(disk, finished):
     assert ended.status == 2
     assert ended.err.startswith("tpdm: error: [Errno 28] No space left on device: ")
     assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "denoiser/model.safetensors", "picture.jpg"])
+def test_a_picture_is_never_written_over_something_else(finished, name):
+    before = files(finished)
+    refused(command(sample.main, f"run={finished}", "seeds=0", "grid=1x1", f"out={finished / name}"), ".png")
+    assert files(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "now", "line"),
+    [
+        (
+            "denoiser/config.json",
+            '"max_frequency": 100.0',
+            '"max_frequency": 7.0',
+            "was changed after it was written",
+        ),
+        (
+            "config.yaml",
+            "inference_dtype: float32",
+            "",
+            "config.yaml was changed since the run: inference_dtype is",
+        ),
+        ("config.yaml", "inference_dtype: float32", "inference_dtype: float99", "inference_dtype='float99'"),
+    ],
+)
+def test_settings_that_were_changed_are_refused(finished, tmp_path, name, was, now, line):
+    copy = tmp_path / "a"
+    shutil.copytree(finished, copy)
+    text = (copy / name).read_text()
+    assert was in text
+    (copy / name).write_text(text.replace(was, now))
+    refused(command(sample.main, f"run={copy}", "seeds=0", "grid=1x1"), line)
+
+
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
+    argv = (*TINY, f"runs={tmp_path}", "run_name=a", "trainer.max_steps=1", "optimizer.lr=1e38")
+    ended = command(train.main, *argv)
+    assert ended.status == 1
+    assert "sum of weights is" in ended.err
+    assert not (tmp_path / "a" / "denoiser").exists()
+    assert not list(tmp_path.glob("a/checkpoints/*.pt"))

@@ -38,7 +38,7 @@ settle()
 Main = Callable[[dict[str, Any]], None]
 
 FAILURE, USER_ERROR, INTERRUPTED = 1, 2, 130
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
 WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 FLAGS = """\

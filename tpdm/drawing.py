@@ -16,6 +16,8 @@ from tpdm.sampler.noise import generators
 
 def draw(cfg: dict[str, Any]) -> None:
     """Draws the seeds asked for and writes them as one picture, with the calls that each one took."""
+    if cfg["out"] and Path(cfg["out"]).suffix.lower() != ".png":
+        raise ValueError(f"out={cfg['out']} does not end in .png, which is what pictures are written as")
     spans = parse_seeds(cfg["seeds"])
     columns = parse_grid(cfg["grid"], sum(span.stop - span.start for span in spans))
     seeds = [seed for span in spans for seed in span]

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor
 
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import kept_digit_classifier
-from tpdm.registry import build
+from tpdm.registry import Component, NonNegative, build, validate
 from tpdm.runtime.atomic import read_json, write_json
 from tpdm.runtime.provenance import provenance
-from tpdm.runtime.run import Run
+from tpdm.runtime.run import CONFIG, Run
 from tpdm.sampler.noise import initial_noise
 from tpdm.types import Trajectory
 
@@ -94,9 +94,25 @@ class FinishedRun:
         write_json(path, {**summary, **self.evaluate(batch_size), **provenance()})
 
 
+class Used(TypedDict):
+    """What a finished run's config.yaml is read for."""
+
+    predictor: Component | None
+    baseline: Component | None
+    sampler: Component
+    evaluation: Component
+    inference_dtype: Literal["float32", "bfloat16", "float16"]
+    guidance_scale: NonNegative[float]
+
+
 def settings_of(run: Run) -> dict[str, Any]:
+    """The config of a run. Raises ValueError where it was changed into one that cannot be."""
     cfg = run.config
     assert cfg is not None, "Run.open has seen its config.yaml"
+    try:
+        validate({key: cfg[key] for key in get_type_hints(Used) if key in cfg}, Used)
+    except ValueError as error:
+        raise ValueError(f"{run.folder / CONFIG} was changed since the run: {error}") from None
     return cfg
 
 

@@ -13,10 +13,10 @@ Examples:
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from tpdm.cli import entry
-from tpdm.registry import Component, NonNegative, Positive
+from tpdm.registry import Component, NonNegative, Positive, Range
 
 
 class Settings(TypedDict):
@@ -25,7 +25,7 @@ class Settings(TypedDict):
     run_name: str | None
     runs: str
     denoiser: str | None
-    seed: NonNegative[int]
+    seed: Annotated[int, Range(min=0, max=2**63 - 1)]
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
     debug: bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -67,9 +69,18 @@ def _read_card(folder: Path) -> tuple[Path, dict[str, Any], Fingerprint]:
         raise ValueError(f"{folder} is missing; a finished run has it")
     card = read_json(source / CONFIG)
     try:
-        return source, card["config"], Fingerprint(card["bytes"], card["sha256"])
+        config, fingerprint = card["config"], Fingerprint(card["bytes"], card["sha256"])
+        unchanged = card["config_sha256"] == config_sha256(config)
     except (KeyError, TypeError):
         raise ValueError(f"{source / CONFIG} is not the config.json of a trained component") from None
+    if not unchanged:
+        raise ValueError(f"{source / CONFIG} was changed after it was written; copy the folder again")
+    return source, config, fingerprint
+
+
+def config_sha256(config: dict[str, Any]) -> str:
+    """Of the settings in one spelling, whatever the order and the spaces of the file."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _write(folder: Path, config: dict[str, Any], state: Mapping[str, Tensor], weights: str) -> None:
@@ -77,7 +88,8 @@ def _write(folder: Path, config: dict[str, Any], state: Mapping[str, Tensor], we
     with whole_file(folder / MODEL) as file:
         writer = Fingerprinted(file)
         writer.write(safetensors.torch.save(tensors, {"format": "pt"}))
-    write_json(folder / CONFIG, {"weights": weights, **asdict(writer.fingerprint), "config": config})
+    card = {"weights": weights, **asdict(writer.fingerprint), "config_sha256": config_sha256(config)}
+    write_json(folder / CONFIG, {**card, "config": config})
 
 
 def _aside(folder: Path) -> Path:

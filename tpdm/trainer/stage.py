@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from tpdm.runtime.checkpoint import Checkpoints
 from tpdm.runtime.interrupt import Interrupt
@@ -68,6 +68,9 @@ class Stage:
         return step
 
     def save(self, step: int, parts: Mapping[str, Stateful], stopwatch: Stopwatch) -> None:
+        """Never weights that are no numbers: a step from a finite loss can still lead there."""
+        weights = [p for part in parts.values() if isinstance(part, nn.Module) for p in part.parameters()]
+        self.check_finite(sum((p.detach().sum() for p in weights), torch.zeros(())), step, "sum of weights")
         if self.accelerator.is_main_process:
             self.tracker.flush()
             self.checkpoints.save(step, {name: part.state_dict() for name, part in parts.items()})
