@@ -86,3 +86,16 @@ def test_an_error_names_the_file(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(OSError, match=r"metrics\.jsonl"):
         Tracker(tmp_path).log(1, {"loss": 1.0}, "a")
+
+
+@pytest.mark.parametrize("damage", ["garbage", "[]", '{"stage": "a"', '{"step": 1}'])
+def test_a_damaged_line_is_named(tmp_path, damage):
+    tracker = Tracker(tmp_path)
+    tracker.log(1, {"loss": 1.0}, "a")
+    tracker.close()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{damage}\n{path.read_text()}")
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl has a line that is no entry: .* delete it to go on"
+    ):
+        Tracker(tmp_path).rewind("a", 0)

@@ -93,5 +93,10 @@ class NullTracker:
 
 
 def _later(line: bytes, stage: str, step: int) -> bool:
-    entry: dict[str, Any] = json.loads(line)
-    return entry["stage"] == stage and entry["step"] > step
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        return entry["stage"] == stage and entry["step"] > step
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{METRICS} has a line that is no entry: {line[:60]!r}; delete it to go on"
+        ) from None
