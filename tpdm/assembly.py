@@ -56,10 +56,10 @@ class Assembly:
         """The condition of nothing: the null label in every slot."""
         return torch.full((1, self.cond.slots), self.cond.symbols)
 
-    def guided(self, denoiser: DenoiserLike, guidance_scale: float) -> DenoiserLike:
+    def guided(self, denoiser: DenoiserLike, guidance_scale: float, guidance: Config) -> DenoiserLike:
         """Under guidance, where the scale asks for it. ValueError where the null label was never trained."""
         self.check_guidance(guidance_scale)
-        return guided(denoiser, guidance_scale, null_cond=self.null_cond())
+        return guided(denoiser, guidance_scale, build("guidance", guidance), null_cond=self.null_cond())
 
     def check_guidance(self, guidance_scale: float) -> None:
         if guidance_scale != 1 and self.cfg["model"].get("label_dropout") == 0:

@@ -6,10 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tpdm.guidance import Constant
 from tpdm.scheduler.ddpm import VariancePreserving
 from tpdm.scheduler.path import ends, expand
 from tpdm.scheduler.variance import hybrid_loss
-from tpdm.types import DenoiserLike, Prediction, Scheduler
+from tpdm.types import DenoiserLike, Guidance, Prediction, Scheduler
+
+EVERYWHERE = Constant(channels=None)
 
 
 class Denoiser(nn.Module):
@@ -49,28 +52,50 @@ class Denoiser(nn.Module):
 class Guided(nn.Module):
     """Classifier-free guidance (Ho & Salimans 2022, eq. 6): uncond + guidance_scale * (cond - uncond).
 
-    The unconditional half comes first in the doubled batch. Features are combined with the same weights.
+    The unconditional half comes first in the doubled batch. `guidance` may weaken the scale along the path,
+    and leave some channels as conditioned. Features are combined with the same weights, all of them.
     """
 
     null_cond: Tensor
 
-    def __init__(self, denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor):
+    def __init__(
+        self,
+        denoiser: DenoiserLike,
+        guidance_scale: float,
+        guidance: Guidance = EVERYWHERE,
+        *,
+        null_cond: Tensor,
+    ):
         super().__init__()
         self.denoiser: Any = denoiser
         self.scheduler = denoiser.scheduler
-        self.guidance_scale = guidance_scale
+        self.guidance_scale, self.guidance = guidance_scale, guidance
         self.register_buffer("null_cond", null_cond, persistent=False)
 
     def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
         null = self.null_cond.to(cond.device).expand_as(cond)
         x0, eps, features = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), torch.cat([null, cond]))
-        return Prediction(self.combine(x0), self.combine(eps), features.map(self.combine))
+        weight = self.guidance.weight(self.guidance_scale, self.scheduler.timestep(t))
+        x0, eps = (self.on_channels(both, weight) for both in (x0, eps))
+        return Prediction(x0, eps, features.map(lambda both: combine(both, weight)))
 
-    def combine(self, both: Tensor) -> Tensor:
-        uncond, cond = both.chunk(2)
-        return torch.lerp(uncond, cond, self.guidance_scale)
+    def on_channels(
+        self, both: Float[Tensor, "2B C H W"], weight: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B C H W"]:
+        every, first = combine(both, weight), self.guidance.channels
+        return every if first is None else torch.cat([every[:, :first], both[len(every) :, first:]], dim=1)
 
 
-def guided(denoiser: DenoiserLike, guidance_scale: float, *, null_cond: Tensor) -> DenoiserLike:
+def combine(both: Tensor, weight: Float[Tensor, "B"]) -> Tensor:
+    """uncond + weight * (cond - uncond) of the two halves of a doubled batch."""
+    uncond, cond = both.chunk(2)
+    return torch.lerp(uncond, cond, expand(weight.to(both), cond))
+
+
+def guided(
+    denoiser: DenoiserLike, guidance_scale: float, guidance: Guidance = EVERYWHERE, *, null_cond: Tensor
+) -> DenoiserLike:
     """The denoiser itself at a scale of 1, where guidance is off and the second pass would be wasted."""
-    return denoiser if guidance_scale == 1 else Guided(denoiser, guidance_scale, null_cond=null_cond)
+    return (
+        denoiser if guidance_scale == 1 else Guided(denoiser, guidance_scale, guidance, null_cond=null_cond)
+    )

@@ -26,8 +26,9 @@ def draw(cfg: dict[str, Any]) -> None:
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
     sampler = finished.sampler(settings, Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None)
     scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
+    guidance = cfg["guidance"] or finished.cfg["guidance"]
 
-    images, nfe = finished.sample(sampler, seeds, cond, scale, cfg["batch_size"])
+    images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
     path = Path(cfg["out"]) if cfg["out"] else finished.run.folder / f"sample_{settings['name']}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     png(sample_grid(images, [f"{n} NFE" for n in nfe.tolist()], columns=columns, scale=6), path)

@@ -54,10 +54,16 @@ class FinishedRun:
 
     @torch.no_grad()
     def sample(
-        self, sampler: Any, seeds: Sequence[int], cond: Tensor, guidance_scale: float, batch_size: int
+        self,
+        sampler: Any,
+        seeds: Sequence[int],
+        cond: Tensor,
+        guidance_scale: float,
+        guidance: dict[str, Any],
+        batch_size: int,
     ) -> tuple[Tensor, Tensor]:
         """(images, NFE) of each seed, which do not depend on the batches they are drawn in."""
-        denoiser = self.assembly.guided(self.denoiser, guidance_scale)
+        denoiser = self.assembly.guided(self.denoiser, guidance_scale, guidance)
         parts: list[Trajectory] = []
         for start in range(0, len(seeds), batch_size):
             chosen = slice(start, start + batch_size)
@@ -80,7 +86,7 @@ class FinishedRun:
             device=self.device,
         )
         return evaluation(
-            self.assembly.guided(self.denoiser, self.cfg["guidance_scale"]),
+            self.assembly.guided(self.denoiser, self.cfg["guidance_scale"], self.cfg["guidance"]),
             build("sampler", self.cfg["sampler"]),
             {name: self.predictor(folder) for name, folder in present.items() if folder.exists()},
             self.results,

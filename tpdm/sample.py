@@ -34,6 +34,7 @@ class Settings(TypedDict):
     out: str | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
+    guidance: Component | None
     sampler: Component | None
 
 

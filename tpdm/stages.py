@@ -142,7 +142,7 @@ class Training:
             return
         device, dtype = self.accelerator.device, DTYPES[self.cfg["inference_dtype"]]
         _, frozen = load_denoiser(self.run.folder / "denoiser", device, dtype)
-        denoiser = self.assembly.guided(frozen, self.cfg["guidance_scale"])
+        denoiser = self.assembly.guided(frozen, self.cfg["guidance_scale"], self.cfg["guidance"])
         torch.manual_seed(self.cfg["seed"])
         predictor = self.assembly.predictor(cfg, frozen.backbone.features)
         settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}

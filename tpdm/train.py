@@ -36,6 +36,7 @@ class Settings(TypedDict):
     model: Component
     scheduler: Component
     density: Component
+    guidance: Component
     predictor: Component | None
     sampler: Component
     reward: Component

@@ -151,6 +151,15 @@ class DenoiserLike(Protocol):
     def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction: ...
 
 
+class Guidance(Protocol):
+    """How strong guidance is along the path, and whether it is on the first `channels` only; None is all."""
+
+    @property
+    def channels(self) -> int | None: ...
+
+    def weight(self, scale: float, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]: ...
+
+
 class TimePredictor(Protocol):
     """Reads a denoiser's features and the noise level; answers with a Beta over ratio = t_next / t."""
 
