@@ -4,7 +4,15 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpdm.nn.tokens import map_to_tokens, patchify, positions_2d, tokens_to_map, unpatchify
+from tpdm.nn.tokens import (
+    map_to_tokens,
+    map_to_windows,
+    patchify,
+    positions_2d,
+    tokens_to_map,
+    unpatchify,
+    windows_to_map,
+)
 
 sizes = st.integers(1, 4)
 
@@ -47,3 +55,12 @@ def test_positions_encode_the_column_first_and_sines_before_cosines():
 def test_positions_are_those_of_diffusers(side):
     theirs = get_2d_sincos_pos_embed(32, side, base_size=side, output_type="pt")
     torch.testing.assert_close(positions_2d(32, (side, side)), theirs.float(), atol=1e-6, rtol=0)
+
+
+def test_windows_are_raster_order_inside_and_out():
+    x = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
+    windows = map_to_windows(x, (2, 3))
+    assert windows.shape == (8, 6, 3)
+    assert torch.equal(windows[1], x[0, :, :2, 3:].flatten(1).T)
+    assert torch.equal(windows[6], x[1, :, 2:, :3].flatten(1).T)
+    assert torch.equal(windows_to_map(windows, (2, 3), (4, 6)), x)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tpdm.nn.adaln import AdaptiveNorm, Modulation, PlainNorm, layer_norm, modulate
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
-from tpdm.nn.tokens import check_positions, patchify, positions_2d, unpatchify
+from tpdm.nn.init import xavier_linear, zero
+from tpdm.nn.tokens import check_patches, patchify, positions_2d, unpatchify
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
 
@@ -133,13 +134,8 @@ class DiT(nn.Module):
     ):
         super().__init__()
         check_heads("model", width, num_heads)
-        if shape.height % patch_size or shape.width % patch_size:
-            raise ValueError(
-                f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state"
-            )
-        check_positions("model", width)
         self.patch_size = patch_size
-        self.hw = (shape.height // patch_size, shape.width // patch_size)
+        self.hw = check_patches(width, patch_size, shape)
         self.features = FeatureSpec(width, width, width, self.hw)
 
         self.patch = nn.Linear(shape.channels * patch_size**2, width)
@@ -181,14 +177,3 @@ class DiT(nn.Module):
         if isinstance(self.norm, AdaptiveNorm):
             zero(self.norm.modulation.proj)
         zero(self.head)
-
-
-def xavier_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-
-
-def zero(layer: nn.Linear) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)

@@ -1,5 +1,6 @@
 """Multi-head attention over tokens, to themselves and to a condition."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -39,9 +40,49 @@ class CrossAttention(nn.Module):
         return self.proj(attend(q, k, v, self.dropout if self.training else 0.0))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Float[Tensor, "B N D"]:
+class RelativeBias(nn.Module):
+    """A learned number per head for each offset (rows, columns) between two tokens (Liu et al. 2021)."""
+
+    index: Tensor
+
+    def __init__(self, hw: tuple[int, int], num_heads: int):
+        super().__init__()
+        h, w = hw
+        self.table = nn.Parameter(torch.empty((2 * h - 1) * (2 * w - 1), num_heads))
+        place = torch.cartesian_prod(torch.arange(h), torch.arange(w))  # (N, 2)
+        row, column = (place[:, None] - place + torch.tensor([h - 1, w - 1])).unbind(-1)  # (N, N), from 0
+        self.register_buffer("index", row * (2 * w - 1) + column, persistent=False)
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self) -> Float[Tensor, "heads N N"]:
+        return self.table[self.index].permute(2, 0, 1)
+
+
+class TimeAttention(nn.Module):
+    """Self-attention whose queries, keys and values know the time (Hatamizadeh et al. 2024, eq. 3-7).
+
+    q = x Wqs + c Wqt, k and v likewise, and a bias by relative position. `width` is that of the queries.
+    """
+
+    def __init__(self, token_width: int, width: int, num_heads: int, cond_width: int, hw: tuple[int, int]):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(token_width, 3 * width)
+        self.qkv_cond = nn.Linear(cond_width, 3 * width)
+        self.bias = RelativeBias(hw, num_heads)
+        self.proj = nn.Linear(width, token_width)
+
+    def forward(self, x: Float[Tensor, "B N D"], cond: Float[Tensor, "B E"]) -> Float[Tensor, "B N D"]:
+        qkv = self.qkv(x) + self.qkv_cond(cond)[:, None]
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(attend(q, k, v, 0.0, self.bias().to(q.dtype)))
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, dropout: float, bias: Tensor | None = None
+) -> Float[Tensor, "B N D"]:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) with the heads merged back into one width."""
-    x: Tensor = scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # (B, heads, N, D/heads)
+    x: Tensor = scaled_dot_product_attention(q, k, v, bias, dropout)  # (B, heads, N, D/heads)
     return x.transpose(1, 2).flatten(2)
 
 

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tpdm.types import DataShape
+
 
 def patchify(x: Float[Tensor, "B C H W"], patch_size: int) -> Float[Tensor, "B N P"]:
     """Cuts a map into square patches; a patch's values are ordered (row, column, channel)."""
@@ -28,6 +30,22 @@ def map_to_tokens(x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B N D"]:
     return x.flatten(2).transpose(1, 2)
 
 
+def map_to_windows(x: Float[Tensor, "B D H W"], window: tuple[int, int]) -> Float[Tensor, "B*windows N D"]:
+    """Cuts a map into windows of that many rows and columns; the tokens of each in raster order."""
+    h, w = window
+    x = x.unflatten(3, (-1, w)).unflatten(2, (-1, h))  # (B, D, rows, h, columns, w)
+    return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+
+
+def windows_to_map(
+    tokens: Float[Tensor, "B*windows N D"], window: tuple[int, int], hw: tuple[int, int]
+) -> Float[Tensor, "B D H W"]:
+    """Inverse of `map_to_windows`; `hw` is the size of the map."""
+    (h, w), (rows, columns) = window, (hw[0] // window[0], hw[1] // window[1])
+    x = tokens.unflatten(1, (h, w)).unflatten(0, (-1, rows, columns))  # (B, rows, columns, h, w, D)
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
 def positions_2d(width: int, hw: tuple[int, int]) -> Float[Tensor, "N D"]:
     """Fixed sine-cosine positions (DiT): the first half encodes the column, the second the row."""
     h, w = hw
@@ -41,3 +59,14 @@ def check_positions(key: str, width: int) -> None:
     """Raises ValueError, naming the config node `key`, where `positions_2d` cannot fill the width."""
     if width % 4:
         raise ValueError(f"{key}.width={width} is not a multiple of 4, as sine-cosine positions in 2-D need")
+
+
+def check_patches(width: int, patch_size: int, shape: DataShape) -> tuple[int, int]:
+    """Rows and columns of patches; ValueError where they do not fit the state, or the width its positions."""
+    if shape.height % patch_size or shape.width % patch_size:
+        raise ValueError(
+            f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state "
+            "that it would cut"
+        )
+    check_positions("model", width)
+    return shape.height // patch_size, shape.width // patch_size
