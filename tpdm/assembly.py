@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from tpdm.denoiser import Denoiser, guided
 from tpdm.registry import build
 from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
-from tpdm.types import CondSpec, DataShape, DenoiserLike, FeatureSpec, Scheduler, TimePredictor
+from tpdm.types import (
+    Condition,
+    CondSpec,
+    DataShape,
+    DenoiserLike,
+    FeatureSpec,
+    Scheduler,
+    Text,
+    TextSpec,
+    TimePredictor,
+)
 
 Config = Mapping[str, Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,7 +44,7 @@ class Assembly:
     codec: Any
     scheduler: Scheduler
     shape: DataShape  # of the state
-    cond: CondSpec
+    cond: CondSpec | TextSpec
 
     @classmethod
     def of(cls, cfg: Config) -> "Assembly":
@@ -52,8 +62,10 @@ class Assembly:
     def predictor(self, cfg: Config, features: FeatureSpec) -> nn.Module:
         return build("predictor", cfg, features=features)
 
-    def null_cond(self) -> Tensor:
-        """The condition of nothing: the null label in every slot."""
+    def null_cond(self) -> Condition:
+        """The condition of nothing: the null label in every slot, or no caption."""
+        if isinstance(self.cond, TextSpec):
+            return Text.nothing(self.cond)
         return torch.full((1, self.cond.slots), self.cond.symbols)
 
     def guided(self, denoiser: DenoiserLike, guidance_scale: float, guidance: Config) -> DenoiserLike:

@@ -10,7 +10,7 @@ from tpdm.guidance import Constant
 from tpdm.scheduler.ddpm import VariancePreserving
 from tpdm.scheduler.path import ends, expand
 from tpdm.scheduler.variance import hybrid_loss
-from tpdm.types import DenoiserLike, Guidance, Prediction, Scheduler
+from tpdm.types import Condition, DenoiserLike, Guidance, Prediction, Scheduler, cat_conditions
 
 EVERYWHERE = Constant(channels=None)
 
@@ -23,13 +23,17 @@ class Denoiser(nn.Module):
         self.backbone: Any = backbone
         self.scheduler = scheduler
 
-    def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
+    def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction:
         raw, features = self.backbone(x, self.scheduler.timestep(t), cond)
         x0, eps = ends(self.scheduler.predicts, self.scheduler(t), x, raw.float())
         return Prediction(x0, eps, features)
 
     def loss(
-        self, x0: Float[Tensor, "B C H W"], eps: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor
+        self,
+        x0: Float[Tensor, "B C H W"],
+        eps: Float[Tensor, "B C H W"],
+        t: Float[Tensor, "B"],
+        cond: Condition,
     ) -> Float[Tensor, "B"]:
         """Mean squared error of the raw output: conditional flow matching (Lipman et al. 2023, eq. 9) for a
         velocity, L_simple (Ho et al. 2020, eq. 14) for eps; plus the bound where a variance is learned."""
@@ -64,17 +68,18 @@ class Guided(nn.Module):
         guidance_scale: float,
         guidance: Guidance = EVERYWHERE,
         *,
-        null_cond: Tensor,
+        null_cond: Condition,
     ):
         super().__init__()
         self.denoiser: Any = denoiser
         self.scheduler = denoiser.scheduler
         self.guidance_scale, self.guidance = guidance_scale, guidance
-        self.register_buffer("null_cond", null_cond, persistent=False)
+        self.null_cond = null_cond
 
-    def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
-        null = self.null_cond.to(cond.device).expand_as(cond)
-        x0, eps, features = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), torch.cat([null, cond]))
+    def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction:
+        null = self.null_cond.to(x.device).repeat_interleave(len(x), 0)
+        both = cat_conditions([null, cond])
+        x0, eps, features = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), both)
         weight = self.guidance.weight(self.guidance_scale, self.scheduler.timestep(t))
         x0, eps = (self.on_channels(both, weight) for both in (x0, eps))
         return Prediction(x0, eps, features.map(lambda both: combine(both, weight)))
@@ -93,7 +98,7 @@ def combine(both: Tensor, weight: Float[Tensor, "B"]) -> Tensor:
 
 
 def guided(
-    denoiser: DenoiserLike, guidance_scale: float, guidance: Guidance = EVERYWHERE, *, null_cond: Tensor
+    denoiser: DenoiserLike, guidance_scale: float, guidance: Guidance = EVERYWHERE, *, null_cond: Condition
 ) -> DenoiserLike:
     """The denoiser itself at a scale of 1, where guidance is off and the second pass would be wasted."""
     return (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,68 @@ class CondSpec:
 
     slots: int
     symbols: int
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Text conditioning: widths of an encoder's answer, and how many tokens it has at most."""
+
+    pooled_width: int
+    token_width: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Text:
+    """Captions as an encoder answers them; handled row by row like a tensor."""
+
+    pooled: Float[Tensor, "B E"]  # one vector for the whole caption
+    tokens: Float[Tensor, "B M T"]
+    mask: Bool[Tensor, "B M"]  # True where a token is; somewhere in every row
+
+    @staticmethod
+    def nothing(spec: TextSpec) -> Text:
+        """No caption at all: one token, and zeros everywhere."""
+        pooled, tokens = torch.zeros(1, spec.pooled_width), torch.zeros(1, spec.max_tokens, spec.token_width)
+        return Text(pooled, tokens, torch.arange(spec.max_tokens)[None] == 0)
+
+    def without(self, dropped: Bool[Tensor, "B"]) -> Text:
+        """The same captions, and nothing in the rows that are dropped."""
+        keep, first = ~dropped[:, None], torch.arange(self.mask.shape[1], device=self.mask.device) == 0
+        mask = torch.where(keep, self.mask, first)
+        return Text(self.pooled * keep, self.tokens * keep[..., None], mask)
+
+    def map(self, function) -> Text:
+        """The same record with `function` applied to every tensor."""
+        return Text(function(self.pooled), function(self.tokens), function(self.mask))
+
+    def __getitem__(self, rows) -> Text:
+        return self.map(lambda x: x[rows])
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def to(self, device: torch.device) -> Text:
+        return self.map(lambda x: x.to(device))
+
+    def cpu(self) -> Text:
+        return self.to(torch.device("cpu"))
+
+    def repeat_interleave(self, repeats: int, dim: int = 0) -> Text:
+        return self.map(lambda x: x.repeat_interleave(repeats, dim))
+
+    def split(self, size: int) -> list[Text]:
+        return [self[start : start + size] for start in range(0, len(self), size)]
+
+
+Condition = Tensor | Text  # (B, slots) labels, or captions
+
+
+def cat_conditions(parts: list[Any]) -> Condition:
+    """Concatenates along the batch axis."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return Text(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Text)))
 
 
 class Coefficients(NamedTuple):
@@ -148,7 +210,7 @@ class DenoiserLike(Protocol):
 
     scheduler: Scheduler
 
-    def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction: ...
+    def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction: ...
 
 
 class Guidance(Protocol):

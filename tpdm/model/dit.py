@@ -12,7 +12,7 @@ from tpdm.nn.adaln import AdaptiveNorm, Modulation, PlainNorm, layer_norm, modul
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
 from tpdm.nn.init import xavier_linear, zero
-from tpdm.nn.tokens import check_patches, patchify, positions_2d, unpatchify
+from tpdm.nn.tokens import check_patches, check_positions, patchify, positions_2d, unpatchify
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
 
@@ -134,8 +134,9 @@ class DiT(nn.Module):
     ):
         super().__init__()
         check_heads("model", width, num_heads)
+        check_positions("model", width)
         self.patch_size = patch_size
-        self.hw = check_patches(width, patch_size, shape)
+        self.hw = check_patches(patch_size, shape)
         self.features = FeatureSpec(width, width, width, self.hw)
 
         self.patch = nn.Linear(shape.channels * patch_size**2, width)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tpdm.types import CondSpec
+from tpdm.types import CondSpec, Text
 
 
 def fourier(value: Float[Tensor, "B"], width: int, max_frequency: float) -> Float[Tensor, "B E"]:
@@ -55,6 +55,8 @@ class LabelEmbedding(nn.Module):
 
     def __init__(self, cond: CondSpec, width: int, dropout: float):
         super().__init__()
+        if not isinstance(cond, CondSpec):
+            raise ValueError("model reads labels, but data gives captions; use model=tld or model=unet")
         self.null = cond.symbols
         self.dropout = dropout
         self.table = nn.Embedding(cond.slots * (cond.symbols + 1), width)
@@ -65,3 +67,34 @@ class LabelEmbedding(nn.Module):
             dropped = torch.rand(len(cond), 1, device=cond.device) < self.dropout
             cond = torch.where(dropped, self.null, cond)
         return self.table(cond + self.offset)
+
+
+class CaptionDropout(nn.Module):
+    """In training, a sample's caption becomes none with probability `dropout`."""
+
+    def __init__(self, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, text: Text) -> Text:
+        if not self.training or self.dropout == 0:
+            return text
+        return text.without(torch.rand(len(text), device=text.pooled.device) < self.dropout)
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """Sines, then cosines, of the noise level through an MLP (TLD); 2 pi to `max_frequency` rad per unit."""
+
+    def __init__(self, width: int, max_frequency: float, fourier_width: int = 256):
+        super().__init__()
+        self.range = math.log(max_frequency / (2 * math.pi))
+        self.fourier_width = fourier_width
+        self.mlp = nn.Sequential(nn.Linear(fourier_width, width), nn.GELU(), nn.Linear(width, width))
+
+    def frequencies(self, device: torch.device) -> Float[Tensor, "half"]:
+        return 2 * math.pi * torch.linspace(0, self.range, self.fourier_width // 2, device=device).exp()
+
+    def forward(self, level: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        angle = level.float()[:, None] * self.frequencies(level.device)
+        x = torch.cat([angle.sin(), angle.cos()], dim=1)
+        return self.mlp(x.to(next(self.mlp.parameters()).dtype))

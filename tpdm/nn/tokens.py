@@ -61,12 +61,11 @@ def check_positions(key: str, width: int) -> None:
         raise ValueError(f"{key}.width={width} is not a multiple of 4, as sine-cosine positions in 2-D need")
 
 
-def check_patches(width: int, patch_size: int, shape: DataShape) -> tuple[int, int]:
-    """Rows and columns of patches; ValueError where they do not fit the state, or the width its positions."""
+def check_patches(patch_size: int, shape: DataShape) -> tuple[int, int]:
+    """Rows and columns of patches; ValueError where they do not fit the state."""
     if shape.height % patch_size or shape.width % patch_size:
         raise ValueError(
             f"model.patch_size={patch_size} does not divide the {shape.height}x{shape.width} state "
             "that it would cut"
         )
-    check_positions("model", width)
     return shape.height // patch_size, shape.width // patch_size

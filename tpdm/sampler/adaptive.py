@@ -12,7 +12,7 @@ from torch.distributions import Beta
 from tpdm.registry import Positive, Range, register
 from tpdm.sampler.integrate import Step, integrate
 from tpdm.sampler.noise import generators
-from tpdm.types import DenoiserLike, Features, Rollout, TimePredictor, Trajectory
+from tpdm.types import Condition, DenoiserLike, Features, Rollout, TimePredictor, Trajectory
 
 Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samples they are) -> ratio (R,)
 
@@ -45,7 +45,7 @@ class AdaptiveSampler:
         self.predictor = predictor
 
     def __call__(
-        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, seeds: Sequence[int]
+        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Condition, seeds: Sequence[int]
     ) -> Trajectory:
         if self.predictor is None:
             raise ValueError(
@@ -64,7 +64,7 @@ class AdaptiveSampler:
         predictor: TimePredictor,
         denoiser: DenoiserLike,
         noise: Float[Tensor, "B C H W"],
-        cond: Tensor,
+        cond: Condition,
         draw: Draw,
         keep_features: bool = True,
     ) -> Rollout:

@@ -21,7 +21,7 @@ from tpdm.sampler.grid import Grid
 from tpdm.sampler.noise import step_generators
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level, retimed
-from tpdm.types import DenoiserLike, Prediction, Scheduler, Trajectory
+from tpdm.types import Condition, DenoiserLike, Prediction, Scheduler, Trajectory
 
 
 class Walk(NamedTuple):
@@ -52,7 +52,7 @@ class FixedSampler:
     solver: Solver
 
     def __call__(
-        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, seeds: Sequence[int]
+        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Condition, seeds: Sequence[int]
     ) -> Trajectory:
         levels = by_noise_level(denoiser.scheduler).t_max * self.grid(self.num_steps)
         return self.along(levels, denoiser, noise, cond, seeds)
@@ -67,7 +67,7 @@ class FixedSampler:
         levels: Float[Tensor, "N+1"],
         denoiser: DenoiserLike,
         noise: Float[Tensor, "B C H W"],
-        cond: Tensor,
+        cond: Condition,
         seeds: Sequence[int],
     ) -> Trajectory:
         """The same over given noise levels, which fall to 0."""

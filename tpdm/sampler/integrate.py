@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tpdm.sampler.step import Past
 from tpdm.scheduler.path import by_noise_level, retimed
-from tpdm.types import DenoiserLike, Features, Trajectory
+from tpdm.types import Condition, DenoiserLike, Features, Trajectory
 
 Step = Callable[..., Tensor]
 
@@ -26,7 +26,7 @@ class NextTime(Protocol):
 def integrate(
     denoiser: DenoiserLike,
     noise: Float[Tensor, "B C H W"],
-    cond: Tensor,
+    cond: Condition,
     next_time: NextTime,
     step: Step,
     max_steps: int,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.scheduler.path import by_noise_level, expand, retimed
-from tpdm.types import DenoiserLike
+from tpdm.types import Condition, DenoiserLike
 
 Velocity = Callable[[Tensor, float], Tensor]
 LAST = 1e-4  # the level where Runge-Kutta stops: an eps of (x - alpha x0) / sigma has no value at 0
@@ -18,7 +18,7 @@ POWER = 1.5  # even steps leave a hundred times the error on an empty canvas, wh
 
 @torch.no_grad()
 def reference(
-    denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Tensor, num_steps: int
+    denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Condition, num_steps: int
 ) -> Float[Tensor, "B C H W"]:
     """num_steps of the classical Runge-Kutta method, closer together near the data: 4 num_steps + 1 calls.
 

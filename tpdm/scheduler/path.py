@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.scheduler.flow import Flow
-from tpdm.types import Coefficients, DenoiserLike, Prediction, Scheduler
+from tpdm.types import Coefficients, Condition, DenoiserLike, Prediction, Scheduler
 
 
 def expand(c: Float[Tensor, "B"], x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Retimed:
         self.denoiser = denoiser
         self.scheduler: Scheduler = NoiseLevelPath(denoiser.scheduler)
 
-    def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Tensor) -> Prediction:
+    def __call__(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction:
         return self.denoiser(x, self.denoiser.scheduler.time_at(t), cond)
 
 
