@@ -19,7 +19,7 @@ FLOORS = [
     {"trainer"},
     {"model", "predictor", "denoiser", "sampler", "reward", "objective", "data", "optimizer"},
     {"codec"},
-    {"nn", "scheduler", "density", "runtime"},
+    {"nn", "scheduler", "density", "guidance", "runtime"},
     {"types", "registry"},
     {"values"},
 ]
