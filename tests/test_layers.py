@@ -28,7 +28,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py"
 WRAPPED = {  # library -> the only places that may import it
     "hydra": {"cli.py"},
     "omegaconf": {"cli.py"},
-    "diffusers": {"scheduler/ddpm.py", "sampler/fixed.py"},
+    "diffusers": {"scheduler/ddpm.py", "sampler/fixed.py", "model/unet.py"},
 }
 
 

@@ -1,6 +1,5 @@
 """Image-space DiffiT: a U-shape of convolutions and windowed transformers (Hatamizadeh et al. 2024)."""
 
-import math
 from itertools import pairwise
 
 import torch
@@ -9,13 +8,12 @@ from torch import Tensor, nn
 
 from tpdm.model.diffit import DiffiTBlock
 from tpdm.nn.attention import check_heads
+from tpdm.nn.conv import Size, group_norm, halved
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
 from tpdm.nn.init import xavier_linear, zero
 from tpdm.nn.tokens import map_to_tokens, map_to_windows, windows_to_map
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
-
-Size = tuple[int, int]
 
 
 class DiffiTResBlock(nn.Module):
@@ -135,11 +133,6 @@ class DiffiTUNet(nn.Module):
         zero(self.head)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Groups of equal size, 32 of them if the channels divide."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
-
-
 def stage_sizes(resolution: int | None, stages: int, window: int, shape: DataShape) -> list[Size]:
     """Height and width at each stage; ValueError where one does not divide into the next, or into windows."""
     if resolution not in (None, shape.height) or (resolution and shape.height != shape.width):
@@ -147,14 +140,7 @@ def stage_sizes(resolution: int | None, stages: int, window: int, shape: DataSha
             f"model.resolution={resolution} is not that of the {shape.height}x{shape.width} data; "
             "use model.resolution=null to follow the data"
         )
-    if stages == 0:
-        raise ValueError("model.multipliers=[] leaves no stage; give one number for each resolution")
-    sizes = [(shape.height >> k, shape.width >> k) for k in range(stages)]
-    if any(side % 2 ** (stages - 1) for side in sizes[0]):
-        raise ValueError(
-            f"model.multipliers has {stages} stages, but {shape.height}x{shape.width} does not halve "
-            f"{stages - 1} times"
-        )
+    sizes = halved(shape, stages)
     for side in (side for size in sizes for side in size):
         if side % min(window, side):
             raise ValueError(f"model.window={window} does not divide the side of {side} that a stage has")

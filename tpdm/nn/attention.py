@@ -86,7 +86,7 @@ def attend(
     return x.transpose(1, 2).flatten(2)
 
 
-def check_heads(key: str, width: int, num_heads: int) -> None:
+def check_heads(key: str, width: int, num_heads: int, name: str = "width") -> None:
     """Raises ValueError, naming the config node `key`, where the heads do not divide the width."""
     if width % num_heads:
-        raise ValueError(f"{key}.width={width} does not divide over {key}.num_heads={num_heads}")
+        raise ValueError(f"{key}.{name}={width} does not divide over {key}.num_heads={num_heads}")
