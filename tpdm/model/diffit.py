@@ -1,11 +1,13 @@
 """Latent DiffiT: a transformer whose attention knows the time (Hatamizadeh et al. 2024)."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from jaxtyping import Float
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from tpdm.model.official import OfficialDiffiT
 from tpdm.nn.adaln import layer_norm
 from tpdm.nn.attention import TimeAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
@@ -83,6 +85,17 @@ class DiffiT(nn.Module):
 
         raw = unpatchify(self.head(self.act(last)), self.patch_size, self.hw)
         return raw, Features(first, last, temb, text, self.hw)
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "DiffiT":
+        """The model of NVlabs/DiffiT, from its own names; in eval mode.
+
+        Raises ValueError for a tensor that is missing, left over or of another size.
+        """
+        given = OfficialDiffiT(state_dict)
+        model = cls(**given.sizes(), num_heads=num_heads)
+        given.load_into(model)
+        return model
 
     def init_weights(self) -> None:
         """All initialisation of this model but the biases by position, in the order it happens."""

@@ -1,6 +1,6 @@
 """DiT: a transformer over latent patches, and its four ways to read time and label (Peebles & Xie 2023)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from tpdm.model.official import OfficialDiT
 from tpdm.nn.adaln import AdaptiveNorm, Modulation, PlainNorm, layer_norm, modulate
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
@@ -165,6 +166,17 @@ class DiT(nn.Module):
 
         raw = unpatchify(self.head(last), self.patch_size, self.hw)
         return raw, Features(first, last, temb, text, self.hw)
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "DiT":
+        """The model of facebookresearch/DiT, from its own names; in eval mode.
+
+        Raises ValueError for a tensor that is missing, left over or of another size.
+        """
+        given = OfficialDiT(state_dict)
+        model = cls(**given.sizes(), num_heads=num_heads, block=AdaLNZeroBlock)
+        given.load_into(model)
+        return model
 
     def init_weights(self) -> None:
         """All initialisation of this model, in the order it happens (the paper's, from ViT and ADM)."""

@@ -1,9 +1,12 @@
 """TLD: the small text-to-image transformer whose MLP convolves (Puscasu's transformer latent diffusion)."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tpdm.model.official import OfficialTLD
 from tpdm.nn.attention import attend, check_heads
 from tpdm.nn.conv import DepthwiseMLP
 from tpdm.nn.embed import CaptionDropout, NoiseLevelEmbedding
@@ -97,6 +100,17 @@ class TLD(nn.Module):
 
         raw = unpatchify(self.head(last), self.patch_size, self.hw)
         return raw, Features(first, last, context[:, 0], context[:, 1:], self.hw)
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], num_heads: int) -> "TLD":
+        """The model of apapiu/transformer_latent_diffusion, from its own names; in eval mode.
+
+        Raises ValueError for a tensor that is missing, left over or of another size.
+        """
+        given = OfficialTLD(state_dict)
+        model = cls(**given.sizes(), num_heads=num_heads)
+        given.load_into(model)
+        return model
 
     def init_weights(self) -> None:
         """What does not start as torch has it."""
