@@ -50,10 +50,15 @@ class Assembly:
     def of(cls, cfg: Config) -> "Assembly":
         codec = build("codec", cfg["codec"])
         data = build("data", cfg["data"], split="train")
+        if data.cond is None:
+            raise ValueError(
+                f"data={cfg['data']['name']} has captions, which no model here reads; use data with labels"
+            )
         return cls(cfg, codec, build("scheduler", cfg["scheduler"]), codec.shape_of(data.shape), data.cond)
 
-    def data(self, split: str) -> Any:
-        return build("data", self.cfg["data"], split=split)
+    def data(self, split: str, skipped: Path | None = None) -> Any:
+        """`skipped` is the file that lists what could not be read."""
+        return build("data", self.cfg["data"], split=split, skipped=skipped)
 
     def backbone(self) -> nn.Module:
         outputs = 2 if self.scheduler.predicts == "eps_and_variance" else 1

@@ -67,7 +67,8 @@ def open_run(cfg: Config, accelerator: Accelerator) -> Iterator[Run]:
     run = Run.create(Path(cfg["runs"]), cfg["run_name"])
     try:
         with run.lock():
-            run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device"))
+            resharded = ("data.reshard", "data.workers") if cfg["data"].get("reshard") else ()
+            run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device", *resharded))
             print(f"run: {run.folder}", flush=True)
             broadcast_object_list([str(run.folder)])
             yield run
@@ -113,7 +114,7 @@ class Training:
             self.cfg["trainer"],
             backbone=backbone,
             scheduler=self.assembly.scheduler,
-            data=self.assembly.data("train"),
+            data=self.assembly.data("train", self.run.folder / "skipped.jsonl"),
             codec=self.assembly.codec,
             density=build("density", self.cfg["density"]),
             optimizer=build("optimizer", self.cfg["optimizer"]),

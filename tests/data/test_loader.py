@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tpdm.data.loader import Loader
+from tpdm.data.source import Endless
 from tpdm.types import CondSpec, DataShape
 
 
-class Noise:
+class Noise(Endless):
     """Data that shows the random stream itself."""
 
     shape, cond = DataShape(1, 2, 2), CondSpec(1, 10)

@@ -5,12 +5,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tpdm.data.digits import CELL, EMPTY, join_cells, parse_labels, real_digits
+from tpdm.data.source import Endless
 from tpdm.registry import Positive, register
 from tpdm.types import CondSpec, DataShape
 
 
 @register("data", "digit_scenes")
-class DigitScenes:
+class DigitScenes(Endless):
     """As many digits as cells or fewer, every count equally often; the condition names each cell's symbol."""
 
     def __init__(self, rows: Positive[int], cols: Positive[int], *, split: str):

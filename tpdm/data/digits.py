@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tpdm.data.source import Endless
 from tpdm.registry import register
 from tpdm.types import CondSpec, DataShape
 
@@ -16,7 +17,7 @@ SPLITS = ("train", "test")
 
 
 @register("data", "digits")
-class Digits:
+class Digits(Endless):
     """One digit per sample; the condition is the digit."""
 
     cells = (1, 1)
