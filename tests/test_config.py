@@ -20,6 +20,9 @@ REACHED_BY = {
     "sampler/grid": ["sampler=euler"],
     "predictor/arch": ["predictor=hybrid"],
     ("sampler/grid", "learned"): ["sampler.grid.path=grid.json"],
+    ("data", "folder"): ["data.path=images"],
+    ("data", "mnist"): ["data.path=mnist"],
+    ("data", "celeba"): ["data.path=images", "data.attributes=list.txt"],
     ("trainer", "predictor"): ["trainer@predictor_trainer=predictor"],
 }
 GROUPS = sorted({group for group, _ in FILES} - {"launcher", "predictor/arch"})

@@ -1,4 +1,4 @@
-"""Epochs without a state: everything once, ranks apart, the exact next sample after a stop, damage passed by."""
+"""Epochs without a state: everything once, ranks apart, the next sample after a stop, damage passed by."""
 
 import json
 from collections import Counter

@@ -23,6 +23,10 @@ class Damage:
         return f"{self.shard}: {self.key}: {self.reason}"
 
 
+class UnreadableError(Exception):
+    """Raised where one sample is read, with what is wrong with it."""
+
+
 class DamagedError(Exception):
     """Raised by a reader, with everything that was wrong in what it was asked for."""
 

@@ -21,9 +21,9 @@ SPLITS = ("train", "test")
 class Stored(ABC):
     """Rows 0 to `size`, of which the split has its share.
 
-    The stream of all ranks is one epoch's permutation after the other, and an epoch may end inside a batch: every
-    sample is met once an epoch, and every rank has batches for ever. A damaged sample leaves its place to the
-    next in the order.
+    The stream of all ranks is one epoch's permutation after the other, and an epoch may end inside a batch:
+    every sample is met once an epoch, and every rank has batches for ever. A damaged sample leaves its place
+    to the next in the order.
     """
 
     def __init__(
