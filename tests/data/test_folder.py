@@ -1,4 +1,4 @@
-"""Every way to say what an image shows, in a folder and in a zip; what is broken is listed, or ends the run."""
+"""Each way to say what an image shows, in a folder and in a zip; what is broken is listed or ends the run."""
 
 import json
 import zipfile

@@ -21,7 +21,7 @@ Labels = Literal["auto", "json", "folders", "captions", "none"]
 
 @register("data", "folder")
 class FolderImages(Images):
-    """`labels` says where conditions come from: dataset.json, a .txt beside the image, the first folder of a name.
+    """`labels` says where conditions come from: dataset.json, a .txt beside the image, its first folder.
 
     `auto` takes the first of these that there is. `num_classes` null: as many as dataset.json names.
     """
