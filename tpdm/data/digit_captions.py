@@ -15,7 +15,7 @@ SLANT = 0.12  # columns that a stroke leans per row; about a third of the digits
 
 @register("data", "digit_captions")
 class DigitCaptions(Endless):
-    """Captions such as "a bold, narrow seven, slanted to the right"; bold is the upper third of the training set."""
+    """Captions such as "a bold, narrow seven, slanted to the right"; bold is the upper third of all."""
 
     cond = None
 

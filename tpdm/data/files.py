@@ -65,4 +65,6 @@ def text(content: bytes, what: str) -> str:
         raise UnreadableError(f"the {what} is not UTF-8") from None
     if not found:
         raise UnreadableError(f"the {what} is empty")
+    if "\0" in found:
+        raise UnreadableError(f"the {what} holds zero bytes")
     return found
