@@ -22,6 +22,7 @@ REACHED_BY = {
     ("sampler/grid", "learned"): ["sampler.grid.path=grid.json"],
     ("data", "folder"): ["data.path=images"],
     ("data", "mnist"): ["data.path=mnist"],
+    ("data", "latents"): ["data.path=latents"],
     ("data", "webdataset"): ["data.path=shards.tar"],
     ("data", "prompts"): ["data.path=prompts.txt"],
     ("data", "celeba"): ["data.path=images", "data.attributes=list.txt"],

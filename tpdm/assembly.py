@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tpdm.codec.identity import IdentityCodec
 from tpdm.denoiser import Denoiser, guided
 from tpdm.registry import build
 from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
@@ -54,11 +55,17 @@ class Assembly:
             raise ValueError(
                 f"data={cfg['data']['name']} has captions, which no model here reads; use data with labels"
             )
-        return cls(cfg, codec, build("scheduler", cfg["scheduler"]), codec.shape_of(data.shape), data.cond)
+        check_encoded(cfg["codec"], data.encoded_by)
+        shape = codec.shape_of(data.shape) if data.encoded_by is None else data.shape
+        return cls(cfg, codec, build("scheduler", cfg["scheduler"]), shape, data.cond)
 
     def data(self, split: str, skipped: Path | None = None) -> Any:
         """`skipped` is the file that lists what could not be read."""
         return build("data", self.cfg["data"], split=split, skipped=skipped)
+
+    def encoder(self, data: Any) -> Any:
+        """What stands between these data and the state: nothing, where they are latents already."""
+        return self.codec if data.encoded_by is None else IdentityCodec()
 
     def backbone(self) -> nn.Module:
         outputs = 2 if self.scheduler.predicts == "eps_and_variance" else 1
@@ -94,6 +101,15 @@ class Assembly:
         """`denoiser` is the folder of the one that it was trained on, whose features it reads."""
         config = {"predictor": cfg, "features": asdict(features), "denoiser": artifact_sha256(denoiser)}
         save_artifact(folder, config, state)
+
+
+def check_encoded(codec: Config, made_by: Config | None) -> None:
+    """Raises ValueError where latents were made by another codec than the one that is to decode them."""
+    if made_by is not None and dict(made_by) != dict(codec):
+        raise ValueError(
+            f"the latents of data.path were made by codec {dict(made_by)}, and this run has {dict(codec)}; "
+            "use that codec, or prepare the data again"
+        )
 
 
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Assembly, Denoiser]:

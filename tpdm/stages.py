@@ -109,13 +109,14 @@ class Training:
         torch.manual_seed(self.cfg["seed"])
         backbone = self.assembly.backbone()
         preview = self.preview()
+        data = self.assembly.data("train", self.run.folder / "skipped.jsonl")
         trainer = build(
             "trainer",
             self.cfg["trainer"],
             backbone=backbone,
             scheduler=self.assembly.scheduler,
-            data=self.assembly.data("train", self.run.folder / "skipped.jsonl"),
-            codec=self.assembly.codec,
+            data=data,
+            codec=self.assembly.encoder(data),
             density=build("density", self.cfg["density"]),
             optimizer=build("optimizer", self.cfg["optimizer"]),
             stage=self.stage("denoiser"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -48,6 +49,11 @@ class Data(Protocol):
     workers: int  # threads that read ahead; 0: nothing is read ahead
     reshard: bool  # go on at the next epoch when the number of ranks has changed
 
+    @property
+    def encoded_by(self) -> Mapping[str, Any] | None:
+        """The config of the codec whose latents these are; None where they are pixels."""
+        ...
+
     def at(self, place: Place) -> Batch:
         """A function of the place alone: there is no past to replay or to save."""
         ...
@@ -64,7 +70,7 @@ class Data(Protocol):
 class Endless(ABC):
     """Samples that are made, not stored: each rank draws from a stream of its own."""
 
-    workers, reshard = 0, False
+    workers, reshard, encoded_by = 0, False, None
 
     def at(self, place: Place) -> Batch:
         return self.batch(place.size, place.generator())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,10 @@ class Stored(ABC):
         """Samples of this split."""
         return len(self.rows)
 
+    @property
+    def encoded_by(self) -> Mapping[str, Any] | None:
+        return None
+
     @abstractmethod
     def load(self, rows: np.ndarray, coins: np.ndarray) -> Batch:
         """These rows; `coins` (n,) bool is what the order has to toss for each. Raises DamagedError."""
@@ -62,8 +67,8 @@ class Stored(ABC):
 
         def look_up(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             rows, coins = np.empty(len(index), int), np.empty(len(index), bool)
-            for met in np.unique(epoch):
-                here, found = epoch == met, order(len(self), place.seed, int(met))
+            for met in range(epoch[0], epoch[-1] + 1):
+                here, found = epoch == met, order(len(self), place.seed, met)
                 rows[here], coins[here] = found.rows[index[here]], found.coins[index[here]]
             return self.rows[rows], coins
 
