@@ -12,7 +12,7 @@ import tpdm
 ROOT = Path(tpdm.__file__).parent
 FLOORS = [
     {"train", "sample", "evaluate", "prepare", "report", "benchmark", "demo"},  # entries
-    {"cli", "stages", "drawing", "dry_run", "measuring"},
+    {"cli", "stages", "drawing", "dry_run", "measuring", "preparing"},
     {"check", "finished"},
     {"assembly"},
     {"evaluation", "suite"},

@@ -1,0 +1,138 @@
+"""What prepare writes is what the codec said, once and whole; stopped and started, shared and damaged."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from tests.data.pictures import encoded
+from tests.data.test_folder import SETTINGS as FOLDER
+from tpdm.data.loader import Loader
+from tpdm.preparing import prepare, share
+from tpdm.registry import build
+
+LATENTS = {
+    "name": "latents", "test_fraction": 0.0, "workers": 0, "reshard": False, "max_skipped": 0.01,
+}  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path):
+    """20 shades in two classes."""
+    folder = tmp_path / "images"
+    for k in range(20):
+        place = folder / ("odd" if k % 2 else "even") / f"{k:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(encoded(10 * k))
+    return folder
+
+
+def config(images, out, **changes):
+    return {
+        "data": {**FOLDER, "path": str(images)}, "codec": {"name": "identity"}, "out": str(out),
+        "precision": "uint8", "shard_size": 8, "batch_size": 3, "part": None, "parts": None, "seed": 0,
+        "device": "cpu", "debug": False, **changes,
+    }  # fmt: skip
+
+
+def met(out):
+    """{shade: label} of all that was written."""
+    data = build("data", {**LATENTS, "path": str(out)}, split="train")
+    x0, label = next(Loader(data, len(data), 0))
+    return {round((float(x.mean()) + 1) * 127.5): int(k) for x, k in zip(x0, label[:, 0], strict=True)}
+
+
+WHOLE = {10 * k: k % 2 for k in range(20)}
+
+
+@pytest.mark.parametrize("precision", ["uint8", "float16"])
+def test_every_image_is_written_once_with_its_label(images, tmp_path, capsys, precision):
+    prepare(config(images, tmp_path / "out", precision=precision))
+    assert met(tmp_path / "out") == WHOLE
+    assert "20 latents in 3 shards" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["00000.tar", "00001.tar", "00002.tar", "manifest.json"]
+    data = build("data", {**LATENTS, "path": str(tmp_path / "out")}, split="train")
+    assert data.encoded_by == {"name": "identity"}
+    assert data.parse_labels(["odd"]).tolist() == [[1]]
+
+
+def test_finished_shards_are_kept_and_the_rest_is_made(images, tmp_path):
+    out = tmp_path / "out"
+    prepare(config(images, out))
+    first = {path.name: path.read_bytes() for path in out.glob("*.tar")}
+    stamp = os.stat(out / "00000.tar").st_mtime_ns
+    (out / "00001.tar").unlink()
+    (out / "manifest.json").unlink()
+    (out / ".00001.tar.1.tmp").write_bytes(b"cut short by a kill")
+    prepare(config(images, out))
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == first
+    assert os.stat(out / "00000.tar").st_mtime_ns == stamp
+    assert not list(out.glob(".*"))
+    assert met(out) == WHOLE
+
+
+def test_processes_share_the_shards_and_the_last_writes_the_manifest(images, tmp_path):
+    out = tmp_path / "out"
+    prepare(config(images, out, part=1, parts=2))
+    assert sorted(path.name for path in out.iterdir()) == ["00001.tar"]
+    prepare(config(images, out, part=0, parts=2))
+    assert met(out) == WHOLE
+
+
+def test_other_settings_do_not_mix(images, tmp_path):
+    prepare(config(images, tmp_path / "out"))
+    with pytest.raises(
+        ValueError, match=r"00000\.tar was made with precision=uint8, not float16; choose another"
+    ):
+        prepare(config(images, tmp_path / "out", precision="float16"))
+
+
+def test_damaged_images_are_left_out_and_listed(images, tmp_path, capsys):
+    (images / "even" / "04.png").write_bytes(b"")
+    prepare(config(images, tmp_path / "out"))
+    assert met(tmp_path / "out") == {shade: label for shade, label in WHOLE.items() if shade != 40}
+    listed = json.loads((tmp_path / "out" / "skipped.jsonl").read_text())
+    assert (listed["key"], listed["reason"]) == ("even/04.png", "the image is empty")
+    assert "1 samples left out" in capsys.readouterr().out
+
+
+def test_a_full_disk_stops_it_and_leaves_no_half_shard(images, tmp_path, monkeypatch):
+    def no_room(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_room)
+    with pytest.raises(OSError, match=r"No space left on device: .*00000\.tar"):
+        prepare(config(images, tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_cannot_be_prepared_is_refused_before_a_folder_is_made(images, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="data=digits is made anew in every batch"):
+        prepare(config(images, out, data={"name": "digits"}))
+    (images / "even" / "00.txt").write_text("a caption")
+    with pytest.raises(ValueError, match="data=folder has captions"):
+        prepare(config(images, out))
+    assert not out.exists()
+
+
+def test_the_share_is_given_or_the_launchers(monkeypatch):
+    assert share(1, 4) == (1, 4)
+    assert share(None, None) == (0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert share(None, None) == (2, 3)
+    for part, parts in ((4, 4), (1, None)):
+        with pytest.raises(ValueError, match=f"part={part}"):
+            share(part, parts)
+
+
+def test_float16_latents_are_rounded_by_half_precision_only(images, tmp_path):
+    prepare(config(images, tmp_path / "out", precision="float16"))
+    pixels = build("data", {**FOLDER, "path": str(images)}, split="train")
+    latents = build("data", {**LATENTS, "path": str(tmp_path / "out")}, split="train")
+    x, z = (next(Loader(data, 20, 0))[0] for data in (pixels, latents))
+    ordered = [t.flatten(1)[t.flatten(1).mean(1).argsort()] for t in (x, z)]
+    torch.testing.assert_close(*ordered, atol=1e-3, rtol=0)
