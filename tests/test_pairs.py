@@ -135,7 +135,7 @@ def test_a_pair_takes_a_step_of_each_stage(row, settings, tmp_path):
     cond = conditions(run.assembly.data("test"), None, [0, 1])
     alone = row["predictor"] == "none" and row["sampler"].startswith("adaptive")
     sampler = run.sampler(EULER if alone else run.cfg["sampler"], None)
-    images, nfe = run.sample(sampler, [0, 1], cond, 1.5, 2)
+    images, nfe = run.sample(sampler, [0, 1], cond, 1.5, run.cfg["guidance"], 2)
     assert images.shape == (2, 1, 8, 8)
     assert images.isfinite().all()
     assert (nfe > 0).all()
@@ -163,5 +163,6 @@ def test_a_pair_that_makes_no_sense_is_refused_with_a_reason(row, settings, tmp_
 def test_what_no_preset_turns_on_takes_a_step_too(options, composed, tmp_path):
     trained(composed(*SMALL, *options, f"runs={tmp_path}", "run_name=a"))
     run = FinishedRun(Run(tmp_path / "a"), torch.device("cpu"))
-    images, _ = run.sample(run.sampler(run.cfg["sampler"], None), [0, 1], torch.tensor([[3], [5]]), 2.0, 2)
+    sampler, cond = run.sampler(run.cfg["sampler"], None), torch.tensor([[3], [5]])
+    images, _ = run.sample(sampler, [0, 1], cond, 2.0, run.cfg["guidance"], 2)
     assert images.isfinite().all()

@@ -35,7 +35,7 @@ def vp_run(composed, tmp_path_factory):
 
 def drawn(run, cfg, seeds=SEEDS, guidance_scale=1.0, batch_size=7):
     cond = conditions(run.assembly.data("test"), None, seeds)
-    return run.sample(run.sampler(cfg, None), seeds, cond, guidance_scale, batch_size)
+    return run.sample(run.sampler(cfg, None), seeds, cond, guidance_scale, run.cfg["guidance"], batch_size)
 
 
 def adaptive(run, draw):

@@ -60,7 +60,7 @@ class Guided(nn.Module):
     and leave some channels as conditioned. Features are combined with the same weights, all of them.
     """
 
-    null_cond: Tensor
+    null_cond: Condition
 
     def __init__(
         self,

@@ -33,7 +33,8 @@ from tpdm.runtime.atomic import leftovers
 from tpdm.runtime.progress import Progress
 
 Config = dict[str, Any]
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 NOT_THE_SAME = ("workers", "reshard", "max_skipped")  # settings that change no latent
 
 
@@ -180,7 +181,7 @@ class Writer:
                 return rows, *self.data.load(rows, np.zeros(len(rows), bool))
             except DamagedError as error:
                 self.data.skipped.add(error.damages)
-                rows = rows[~np.isin(rows, [damage.row for damage in error.damages])]
+                rows = rows[[row not in {damage.row for damage in error.damages} for row in rows.tolist()]]
         assert self.data.cond is not None
         return rows, torch.empty(0, *self.data.shape), torch.empty(0, self.data.cond.slots, dtype=torch.long)
 
