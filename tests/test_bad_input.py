@@ -32,6 +32,8 @@ def refused(ended, line):
         (["trainer.max_steps=many"], "trainer.max_steps='many' (str) is not accepted; accepted: int > 0"),
         (["model.label_dropout=2"], "model.label_dropout=2 (int) is not accepted; accepted: float >= 0"),
         (["predictor.time=log"], "predictor.time='log' (str) is not accepted; did you mean log_t?"),
+        (["run_name=a/b", "dry_run=true"], "run_name='a/b' is not a plain folder name"),
+        ([f"run_name={'a' * 256}"], "a folder's name has at most 255"),
         (["model.patch_size=3"], "model.patch_size=3 does not divide the 16x16 state"),
         (["model.num_heads=5"], "model.width=96 does not divide over model.num_heads=5"),
         (["predictor.num_heads=5"], "predictor.width=64 does not divide over predictor.num_heads=5"),
@@ -47,7 +49,7 @@ def refused(ended, line):
         (["predictor_trainer.minibatches=300"], "=300 is more than the 256 trajectories"),
         (["reward=weighted", "+reward.terms.clasifier=1"], "clasifier is no reward; did you mean class"),
         (["data=digits", "evaluation.num_samples=1"], "num_samples=1 holds 1 digits; a Frechet distance"),
-        (["predictor=none", "sampler=ddim", "sampler/grid=learned", "sampler.grid.path=a.json"], "'a.json'"),
+        (["predictor=none", "sampler=ddim", "sampler/grid=learned", "sampler.grid.path=a.json"], "is missing"),
         (["predictor@baseline=none"], "baseline="),
         (["sampler.max_steps=1"], "sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more"),
         (["guidance_scale=2", "model.label_dropout=0"], "=2 needs a null label, and model.label_"),
@@ -71,8 +73,11 @@ def test_a_device_that_is_not_there(tmp_path):
 
 def test_a_denoiser_for_another_config_is_not_adopted(finished, tmp_path):
     argv = (*TINY, f"runs={tmp_path / 'runs'}", f"denoiser={finished / 'denoiser'}", "data=digits")
-    refused(command(train.main, *argv), "was trained with data={'name': 'digit_scenes'")
+    refused(
+        command(train.main, *argv), "with data.name=digit_scenes, this run has data.name=digits"
+    )
     refused(command(train.main, *argv[:-2], f"denoiser={finished / 'predictor'}"), "holds no denoiser")
+    refused(command(train.main, *argv[:-2], f"denoiser={finished}"), f"is denoiser={finished / 'denoiser'}")
     assert not (tmp_path / "runs").exists()
 
 
@@ -82,7 +87,7 @@ def test_a_denoiser_for_another_config_is_not_adopted(finished, tmp_path):
         (["steps=0"], "steps=0 (int) is not accepted; accepted: int > 0 or null"),
         (["sampler=eular"], "sampler=eular is not known; did you mean euler?"),
         (["sampler=ddpm"], "scheduler=flow does not have"),
-        (["sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "No such file or directory"),
+        (["sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "no.json is missing"),
         (["labels=[3,-,-,x]"], "labels: 'x' does not exist; accepted are 0 to 9, and empty or -"),
         (["labels=[10,-,-,-]"], "labels: '10' does not exist"),
         (["labels=[3,-,7]"], "labels: 3 given; a sample has 4 cells"),

@@ -55,7 +55,7 @@ def test_the_body_gets_plain_values(command):
         (["seed=-1"], "seed=-1 (int) is not accepted; accepted: int >= 0"),
         (["device=gpu"], "device='gpu' (str) is not accepted; did you mean cpu?; accepted: auto, cpu, cuda"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
-        (["seed"], "'seed' is no setting (missing EQUAL at '<EOF>'); write key=value"),
+        (["seed"], "'seed' is no setting; write key=value"),
         (["seed=[1"], "'seed=[1' is no setting"),
         (["runs='"], "\"runs='\" is no setting"),
         (["model=3"], "Config group override must be a string or a list. Got int; given: model=3"),

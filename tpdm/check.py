@@ -9,6 +9,7 @@ from tpdm.assembly import DENOISER_KEYS, Assembly
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
+from tpdm.runtime.run import check_name, difference
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.types import Scheduler
 
@@ -17,6 +18,7 @@ Config = dict[str, Any]
 
 def check(cfg: Config, ranks: int = 1) -> None:
     """Builds every part, networks without memory behind them. ValueError where one does not fit."""
+    check_name(cfg["run_name"])
     assembly = Assembly.of(cfg)
     with torch.device("meta"):
         features = assembly.backbone().features
@@ -51,14 +53,15 @@ def has_adopted(cfg: Config) -> bool:
 
 def check_adoptable(folder: Path, cfg: Config) -> None:
     """Raises ValueError where the denoiser in `folder` is not the one that the config describes."""
+    if (folder / "denoiser").is_dir():
+        raise ValueError(f"denoiser={folder} is a run; its denoiser is denoiser={folder / 'denoiser'}")
     config, _ = load_artifact(folder)
     if config.keys() != set(DENOISER_KEYS):
         raise ValueError(f"denoiser={folder} holds no denoiser, but {', '.join(config)}")
-    for key in DENOISER_KEYS:
-        if config[key] != cfg[key]:
-            raise ValueError(
-                f"denoiser={folder} was trained with {key}={config[key]}, this run has {key}={cfg[key]}"
-            )
+    differs = difference(config, {key: cfg[key] for key in DENOISER_KEYS})
+    if differs is not None:
+        key, was, now = differs
+        raise ValueError(f"denoiser={folder} was trained with {key}={was}, this run has {key}={now}")
 
 
 def check_sampler(cfg: Config, path: Scheduler) -> None:

@@ -136,10 +136,7 @@ def _composition(error: Exception) -> str:
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
-        reason = error.message.splitlines()[-2].strip(" ^")
-        return (
-            f"{error.override!r} is no setting{reason and f' ({reason})'}; write key=value, quotes in pairs"
-        )
+        return f"{error.override!r} is no setting; write key=value, brackets and quotes in pairs"
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} is missing; give it as {cause.full_key}=VALUE"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):

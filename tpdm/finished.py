@@ -10,7 +10,7 @@ from torch import Tensor
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import kept_digit_classifier
 from tpdm.registry import Component, NonNegative, build, validate
-from tpdm.runtime.atomic import read_json, write_json
+from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import CONFIG, Run
 from tpdm.sampler.noise import initial_noise
@@ -96,7 +96,7 @@ class FinishedRun:
         """Replaces the pictures and, in summary.json, the tables and what they were made with."""
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
-        summary = read_json(path) if path.exists() else {}
+        summary = read_record(path) if path.exists() else {}
         write_json(path, {**summary, **self.evaluate(batch_size), **provenance()})
 
 

@@ -67,6 +67,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The object in `path`; a ValueError of one line where it is missing, no JSON or no object."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object; it was cut short or edited")
+    return content
+
+
 def read_json(path: Path) -> Any:
     """The content of `path`; a ValueError of one line where it is missing or no JSON."""
     try:

@@ -22,6 +22,7 @@ from tpdm.runtime.atomic import naming, read_json, write_json, write_text
 
 CONFIG, LOCK = "config.yaml", ".lock"
 UNSET = "unset"
+LONGEST = 255  # bytes of a file name, on every file system in use
 
 
 class Run:
@@ -34,8 +35,7 @@ class Run:
     def create(cls, root: Path, name: str | None) -> Run:
         """A new folder named for the moment, never one that exists; with a name, that folder, new or not."""
         root = Path(root)
-        if name is not None and ("/" in name or name in ("", ".", "..")):
-            raise ValueError(f"run_name={name!r} is not a plain folder name; leave out '/' and '..'")
+        check_name(name)
         with naming(root / (name or "")):
             root.mkdir(parents=True, exist_ok=True)
             if name is None:
@@ -98,15 +98,13 @@ class Run:
         if before is None:
             write_text(self.folder / CONFIG, text)
             return
-        old, new = _flat(before), _flat(yaml.safe_load(text))
-        for key in {**new, **old}:
-            ignored = any(f"{key}.".startswith(f"{prefix}.") for prefix in ignore)
-            was, now = old.get(key, UNSET), new.get(key, UNSET)
-            if was != now and not ignored:
-                raise ValueError(
-                    f"{self.folder} was started with {key}={was} and cannot go on with {key}={now}; "
-                    f"give it back its value or choose another run_name"
-                )
+        differs = difference(before, yaml.safe_load(text), ignore)
+        if differs is not None:
+            key, was, now = differs
+            raise ValueError(
+                f"{self.folder} was started with {key}={was} and cannot go on with {key}={now}; "
+                f"give it back its value or choose another run_name"
+            )
 
     def discard(self) -> None:
         """Takes back a folder that `create` made and that could not become a run."""
@@ -118,6 +116,28 @@ class Run:
 
     def read_json(self, name: str) -> Any:
         return read_json(self.folder / name)
+
+
+def difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first key that two configurations do not share, and both its values; not what is under `ignore`."""
+    was, now = _flat(old), _flat(new)
+    for key in {**now, **was}:
+        ignored = any(f"{key}.".startswith(f"{prefix}.") for prefix in ignore)
+        if not ignored and was.get(key, UNSET) != now.get(key, UNSET):
+            return key, was.get(key, UNSET), now.get(key, UNSET)
+    return None
+
+
+def check_name(name: str | None) -> None:
+    """Raises ValueError where a run cannot have this name."""
+    if name is None:
+        return
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError(f"run_name={name!r} is not a plain folder name; leave out '/' and '..'")
+    if (size := len(os.fsencode(name))) > LONGEST:
+        raise ValueError(f"run_name={name[:40]}... has {size} bytes; a folder's name has at most {LONGEST}")
 
 
 def _new_folder(root: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tpdm.runtime.atomic import read_json, write_json
+from tpdm.runtime.atomic import read_record, write_json
 
 TIMINGS = "timings.json"
 
@@ -26,4 +26,7 @@ class Stopwatch:
 def read_timings(folder: Path) -> dict[str, float]:
     """Seconds of every part so far."""
     path = Path(folder) / TIMINGS
-    return read_json(path) if path.exists() else {}
+    timings = read_record(path) if path.exists() else {}
+    if wrong := [part for part, seconds in timings.items() if not isinstance(seconds, int | float)]:
+        raise ValueError(f"{path} has no number of seconds for {wrong[0]}; it was edited")
+    return timings

@@ -1,6 +1,5 @@
 """Time grids: num_steps + 1 noise levels falling from exactly 1 (pure noise) to exactly 0 (data)."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Positive, Range, register
+from tpdm.runtime.atomic import read_json
 
 Levels = Float[Tensor, "N+1"]
 Grid = Callable[[int], Levels]
@@ -65,7 +65,10 @@ def beta(num_steps: int, /, a: Positive[float], b: Positive[float]) -> Levels:
 @register("sampler/grid", "learned")
 def learned(num_steps: int, /, path: str) -> Levels:
     """A JSON file that holds one list: num_steps + 1 noise levels from 1 to 0."""
-    levels = torch.tensor(json.loads(Path(path).read_text()), dtype=torch.float64)
+    content = read_json(Path(path))
+    if not isinstance(content, list) or not all(type(level) in (int, float) for level in content):
+        raise ValueError(f"sampler.grid.path={path} is no JSON list of noise levels, such as [1, 0.4, 0]")
+    levels = torch.tensor(content, dtype=torch.float64)
     if len(levels) != num_steps + 1:
         raise ValueError(
             f"sampler.num_steps={num_steps}, but sampler.grid.path={path} has {len(levels) - 1} steps"
