@@ -49,7 +49,7 @@ def refused(ended, line):
         (["predictor_trainer.minibatches=300"], "=300 is more than the 256 trajectories"),
         (["reward=weighted", "+reward.terms.clasifier=1"], "clasifier is no reward; did you mean class"),
         (["data=digits", "evaluation.num_samples=1"], "num_samples=1 holds 1 digits; a Frechet distance"),
-        (["predictor=none", "sampler=ddim", "sampler/grid=learned", "sampler.grid.path=a.json"], "is missing"),
+        (["predictor=none", "sampler=ddim", "sampler/grid=learned", "sampler.grid.path=a.json"], "missing"),
         (["predictor@baseline=none"], "baseline="),
         (["sampler.max_steps=1"], "sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more"),
         (["guidance_scale=2", "model.label_dropout=0"], "=2 needs a null label, and model.label_"),
@@ -73,9 +73,7 @@ def test_a_device_that_is_not_there(tmp_path):
 
 def test_a_denoiser_for_another_config_is_not_adopted(finished, tmp_path):
     argv = (*TINY, f"runs={tmp_path / 'runs'}", f"denoiser={finished / 'denoiser'}", "data=digits")
-    refused(
-        command(train.main, *argv), "with data.name=digit_scenes, this run has data.name=digits"
-    )
+    refused(command(train.main, *argv), "with data.name=digit_scenes, this run has data.name=digits")
     refused(command(train.main, *argv[:-2], f"denoiser={finished / 'predictor'}"), "holds no denoiser")
     refused(command(train.main, *argv[:-2], f"denoiser={finished}"), f"is denoiser={finished / 'denoiser'}")
     assert not (tmp_path / "runs").exists()

@@ -82,7 +82,5 @@ def test_learned_is_read_from_a_file(tmp_path):
         learned(3)
     for content in ('{"levels": 3}', '[1, "a", 0]', "[[1, 0]]", "[1, true, 0]"):
         file.write_text(content)
-        with pytest.raises(
-            ValueError, match="sampler.grid.path=.*grid.json is no JSON list"
-        ):
+        with pytest.raises(ValueError, match=r"sampler.grid.path=.*grid.json is no JSON list"):
             learned(2)
