@@ -1,5 +1,7 @@
 """Somebody else's package brings a component, and its YAML lies in a folder of theirs."""
 
+import pytest
+
 import tpdm.registry
 from tests.runs import command
 from tpdm import train
@@ -22,6 +24,14 @@ class Mine(nn.Module):
 """
 
 
+@pytest.fixture
+def forgotten():
+    """What the test registers is gone after it."""
+    yield
+    del tpdm.registry._components["predictor", "mine"]
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_a_component_of_another_package_is_chosen_on_the_command_line(tmp_path, monkeypatch):
     (tmp_path / "theirs.py").write_text(MODULE)
     about = tmp_path / "theirs-1.0.dist-info"
@@ -32,7 +42,6 @@ def test_a_component_of_another_package_is_chosen_on_the_command_line(tmp_path, 
     yaml.parent.mkdir(parents=True)
     yaml.write_text("name: mine\nsize: 7\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(tpdm.registry, "_components", dict(tpdm.registry._components))
     tpdm.registry._load_plugins.cache_clear()
 
     argv = ("-cd", str(tmp_path / "conf"), "predictor=mine", "baseline=null", "dry_run=true")
