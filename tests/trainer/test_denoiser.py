@@ -8,12 +8,13 @@ from tests.scheduler.paths import path
 from tests.tiny import COND, SHAPE, tiny_dit
 from tests.trainer.parts import make_stage
 from tpdm.codec.identity import IdentityCodec
+from tpdm.data.source import Endless
 from tpdm.density import uniform
 from tpdm.optimizer import adam
 from tpdm.trainer.denoiser import DenoiserTrainer
 
 
-class Halves:
+class Halves(Endless):
     """Two images, one dark and one light, named by their label."""
 
     shape, cond = SHAPE, COND
@@ -77,7 +78,7 @@ def test_accumulated_parts_are_one_update_of_their_mean(tmp_path):
     generator, losses = trainer.stage.generator(0), []
     trainer.backbone.eval()
     for k in range(2):
-        x0, cond = Halves().batch(16, trainer.batches.generator(k))
+        x0, cond = Halves().at(trainer.batches.place.later(k))
         losses.append(trainer.loss(x0, cond, generator))
     mean = torch.stack(losses).mean()
     gradients = torch.autograd.grad(mean, list(trainer.backbone.parameters()), allow_unused=True)
