@@ -12,8 +12,8 @@ import tpdm
 ROOT = Path(tpdm.__file__).parent
 FLOORS = [
     {"train", "sample", "evaluate", "prepare", "report", "benchmark", "demo"},  # entries
-    {"cli", "stages", "drawing", "dry_run", "measuring", "preparing"},
-    {"check", "finished"},
+    {"cli", "stages", "codec_training", "drawing", "dry_run", "measuring", "preparing"},
+    {"check", "finished", "starting"},
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},

@@ -1,20 +1,14 @@
 """The stages of a run. Each leaves a folder behind and is skipped when that folder is there."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
 from PIL import Image
 
-from tpdm.assembly import DTYPES, Assembly, device_of, load_denoiser
+from tpdm.assembly import DTYPES, Assembly, load_denoiser
 from tpdm.check import check
 from tpdm.evaluation.digit_classifier import DigitClassifier, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
@@ -26,6 +20,7 @@ from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
 from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
+from tpdm.starting import accelerator_of, open_run
 from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool
 from tpdm.trainer.stage import Stage
 from tpdm.types import DenoiserLike
@@ -48,37 +43,6 @@ def train(cfg: Config) -> None:
         if accelerator.is_main_process:
             training.summarise()
         training.tracker.close()
-
-
-def accelerator_of(cfg: Config) -> Accelerator:
-    """A new one for each run of a sweep: accelerate keeps device and precision for the whole process."""
-    if not dist.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)
-    on_cpu = device_of(cfg["device"]).type == "cpu"
-    return Accelerator(cpu=on_cpu, mixed_precision=cfg["mixed_precision"])
-
-
-@contextmanager
-def open_run(cfg: Config, accelerator: Accelerator) -> Iterator[Run]:
-    """The run's folder, made and held by the main process alone; the others are told its name."""
-    if not accelerator.is_main_process:
-        yield Run(Path(broadcast_object_list([None])[0]))
-        return
-    run = Run.create(Path(cfg["runs"]), cfg["run_name"])
-    try:
-        with run.lock():
-            resharded = ("data.reshard", "data.workers") if cfg["data"].get("reshard") else ()
-            run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device", *resharded))
-            print(f"run: {run.folder}", flush=True)
-            broadcast_object_list([str(run.folder)])
-            yield run
-    except OSError:
-        run.discard()
-        raise
-    except KeyboardInterrupt as stop:
-        how = f"the same command with run_name={run.folder.name} goes on from here"
-        print(f"tpdm: {str(stop) or 'stopped'}; {how}", file=sys.stderr)
-        raise
 
 
 class Training:

@@ -25,6 +25,7 @@ class Settings(TypedDict):
     run_name: str | None
     runs: str
     denoiser: str | None
+    stage: Literal["codec"] | None
     seed: Annotated[int, Range(min=0, max=2**63 - 1)]
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
@@ -56,6 +57,10 @@ def main(cfg: dict[str, Any]) -> None:
         from tpdm.dry_run import dry_run
 
         dry_run(cfg)
+    elif cfg["stage"] == "codec":
+        from tpdm.codec_training import train_codec
+
+        train_codec(cfg)
     else:
         from tpdm.stages import train
 
