@@ -65,7 +65,7 @@ def test_cells_are_cut_row_by_row_and_put_back(batch, channels, cells):
 
 
 def test_labels_are_read_as_people_write_them():
-    scenes, digits = DigitScenes(2, 2, split="test"), Digits(split="test")
+    scenes, digits = DigitScenes(2, 2, 0, None, split="test"), Digits(split="test")
     assert scenes.parse_labels(["3", "-", "empty", 7]).tolist() == [[3, EMPTY, EMPTY, 7]]
     assert scenes.parse_labels(list("12340000")).tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
     assert digits.parse_labels([0, "9"]).tolist() == [[0], [9]]
@@ -86,7 +86,7 @@ def test_labels_are_read_as_people_write_them():
 )
 def test_a_label_that_does_not_exist_is_named_on_one_line(labels, message):
     with pytest.raises(ValueError, match=message) as error:
-        DigitScenes(2, 2, split="test").parse_labels(labels)
+        DigitScenes(2, 2, 0, None, split="test").parse_labels(labels)
     assert "\n" not in str(error.value)
 
 

@@ -23,7 +23,7 @@ def judge():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return DigitScenes(2, 2, split="test").batch(500, torch.Generator().manual_seed(0))
+    return DigitScenes(2, 2, 0, None, split="test").batch(500, torch.Generator().manual_seed(0))
 
 
 def test_it_reads_held_out_digits_and_empty_cells(judge):

@@ -6,15 +6,33 @@ from torch import Tensor
 
 from tpdm.data.digits import CELL, EMPTY, join_cells, parse_labels, real_digits
 from tpdm.data.source import Endless
-from tpdm.registry import Positive, register
+from tpdm.registry import NonNegative, Positive, register
 from tpdm.types import CondSpec, DataShape
 
 
 @register("data", "digit_scenes")
 class DigitScenes(Endless):
-    """As many digits as cells or fewer, every count equally often; the condition names each cell's symbol."""
+    """`min_digits` to `max_digits` digits (null: one for every cell), every count equally often.
 
-    def __init__(self, rows: Positive[int], cols: Positive[int], *, split: str):
+    The condition names each cell's symbol. Raises ValueError where the cells do not hold so many.
+    """
+
+    def __init__(
+        self,
+        rows: Positive[int],
+        cols: Positive[int],
+        min_digits: NonNegative[int],
+        max_digits: NonNegative[int] | None,
+        *,
+        split: str,
+    ):
+        most = rows * cols if max_digits is None else max_digits
+        if not min_digits <= most <= rows * cols:
+            raise ValueError(
+                f"data.min_digits={min_digits}, data.max_digits={max_digits} do not rise from 0 to the "
+                f"{rows * cols} cells of data.rows={rows}, data.cols={cols}"
+            )
+        self.counts = range(min_digits, most + 1)
         self.images, self.labels = real_digits(split)
         self.cells = (rows, cols)
         self.shape = DataShape(1, rows * CELL, cols * CELL)
@@ -24,7 +42,7 @@ class DigitScenes(Endless):
         self, n: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "n C H W"], Int[Tensor, "n slots"]]:
         slots = self.cond.slots
-        count = torch.randint(slots + 1, (n, 1), generator=generator)
+        count = torch.randint(self.counts.start, self.counts.stop, (n, 1), generator=generator)
         rank = torch.rand(n, slots, generator=generator).argsort(1).argsort(1)  # a random order of the cells
         filled = rank < count  # (n, slots)
         index = torch.randint(len(self.images), (n, slots), generator=generator)
