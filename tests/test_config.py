@@ -26,6 +26,8 @@ REACHED_BY = {
     ("data", "webdataset"): ["data.path=shards.tar"],
     ("data", "prompts"): ["data.path=prompts.txt"],
     ("data", "celeba"): ["data.path=images", "data.attributes=list.txt"],
+    ("codec", "sd_vae"): ["codec.path=nowhere"],
+    ("trainer", "codec"): ["trainer@codec_trainer=codec"],
     ("trainer", "predictor"): ["trainer@predictor_trainer=predictor"],
 }
 GROUPS = sorted({group for group, _ in FILES} - {"launcher", "predictor/arch"})

@@ -16,7 +16,13 @@ from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.finished import FinishedRun
 from tpdm.runtime.run import Run
 
-REFUSED = {("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser"}
+REFUSED = {
+    ("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser",
+    ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
+    ("codec", "kl_vae"): "codec.path is missing",
+    ("codec", "kl_vae_small"): "codec.path is missing",
+    ("codec", "sd_vae"): "codec.path=nowhere is neither a folder nor",
+}
 
 
 def groups(name):

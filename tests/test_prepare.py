@@ -8,6 +8,7 @@ import torch
 
 from tests.data.pictures import encoded
 from tests.data.test_folder import SETTINGS as FOLDER
+from tpdm.codec.identity import IdentityCodec
 from tpdm.data.loader import Loader
 from tpdm.preparing import prepare, share
 from tpdm.registry import build
@@ -54,7 +55,7 @@ def test_every_image_is_written_once_with_its_label(images, tmp_path, capsys, pr
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["00000.tar", "00001.tar", "00002.tar", "manifest.json"]
     data = build("data", {**LATENTS, "path": str(tmp_path / "out")}, split="train")
-    assert data.encoded_by == {"name": "identity"}
+    assert data.encoded_by == {"name": "identity", "sha256": IdentityCodec.sha256}
     assert data.parse_labels(["odd"]).tolist() == [[1]]
 
 

@@ -13,6 +13,7 @@ from tpdm.denoiser import Denoiser, guided
 from tpdm.registry import build
 from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
 from tpdm.types import (
+    Codec,
     Condition,
     CondSpec,
     DataShape,
@@ -27,6 +28,7 @@ from tpdm.types import (
 Config = Mapping[str, Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DENOISER_KEYS = ("data", "codec", "model", "scheduler")  # what decides a denoiser's sizes and meaning
+CODEC_HASH = "codec_sha256"  # beside them: a codec's config is where its weights lie, not what they are
 
 
 def device_of(name: str) -> torch.device:
@@ -42,7 +44,7 @@ class Assembly:
     """Everything about a run that its config decides and no training changes."""
 
     cfg: Config
-    codec: Any
+    codec: Codec
     scheduler: Scheduler
     shape: DataShape  # of the state
     cond: CondSpec | TextSpec
@@ -55,7 +57,7 @@ class Assembly:
             raise ValueError(
                 f"data={cfg['data']['name']} has captions, which no model here reads; use data with labels"
             )
-        check_encoded(cfg["codec"], data.encoded_by)
+        check_encoded(cfg["codec"], codec, data.encoded_by)
         shape = codec.shape_of(data.shape) if data.encoded_by is None else data.shape
         return cls(cfg, codec, build("scheduler", cfg["scheduler"]), shape, data.cond)
 
@@ -93,7 +95,8 @@ class Assembly:
             )
 
     def save_denoiser(self, folder: Path, state: Mapping[str, Tensor], weights: str) -> None:
-        save_artifact(folder, {key: self.cfg[key] for key in DENOISER_KEYS}, state, weights=weights)
+        config = {key: self.cfg[key] for key in DENOISER_KEYS}
+        save_artifact(folder, {**config, CODEC_HASH: self.codec.sha256}, state, weights=weights)
 
     def save_predictor(
         self, folder: Path, cfg: Config, denoiser: Path, features: FeatureSpec, state: Mapping[str, Tensor]
@@ -103,12 +106,12 @@ class Assembly:
         save_artifact(folder, config, state)
 
 
-def check_encoded(codec: Config, made_by: Config | None) -> None:
+def check_encoded(cfg: Config, codec: Codec, made_by: Config | None) -> None:
     """Raises ValueError where latents were made by another codec than the one that is to decode them."""
-    if made_by is not None and dict(made_by) != dict(codec):
+    if made_by is not None and made_by["sha256"] != codec.sha256:
         raise ValueError(
-            f"the latents of data.path were made by codec {dict(made_by)}, and this run has {dict(codec)}; "
-            "use that codec, or prepare the data again"
+            f"the latents of data.path were made by codec {dict(made_by)}, and this run has "
+            f"{dict(cfg) | {'sha256': codec.sha256}}; use that codec, or prepare the data again"
         )
 
 
@@ -116,10 +119,21 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
     """A denoiser from its own folder, frozen. ValueError where files are missing, cut short or changed."""
     config, state = load_artifact(folder)
     assembly = Assembly.of(config)
+    check_codec(folder, config, assembly.codec)
     backbone = assembly.backbone()
     load_strictly(backbone, state, folder)
     backbone = backbone.to(device, dtype).eval().requires_grad_(False)
     return assembly, Denoiser(backbone, assembly.scheduler)
+
+
+def check_codec(folder: Path, config: Config, codec: Codec) -> None:
+    """Raises ValueError where the denoiser in `folder` was trained on latents of another codec."""
+    made_by = config.get(CODEC_HASH, IdentityCodec.sha256)
+    if made_by != codec.sha256:
+        raise ValueError(
+            f"{folder} was trained on latents of another codec, of sha256 {made_by[:12]}; "
+            f"codec={config['codec']} has {codec.sha256[:12]}"
+        )
 
 
 def load_predictor(

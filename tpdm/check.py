@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from tpdm.assembly import DENOISER_KEYS, Assembly
+from tpdm.assembly import CODEC_HASH, DENOISER_KEYS, Assembly, check_codec
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference
 from tpdm.sampler.fixed import FixedSampler
-from tpdm.types import Scheduler
+from tpdm.types import Codec, FeatureSpec, Scheduler
 
 Config = dict[str, Any]
 
@@ -20,14 +20,16 @@ def check(cfg: Config, ranks: int = 1) -> None:
     """Builds every part, networks without memory behind them. ValueError where one does not fit."""
     check_name(cfg["run_name"])
     assembly = Assembly.of(cfg)
+    if not cfg["dry_run"]:
+        assert assembly.codec.sha256, "reads the weights, of which each must be there"
     with torch.device("meta"):
-        features = assembly.backbone().features
+        features = check_shape(cfg, assembly)
         for predictor in (cfg["predictor"], cfg["baseline"]):
             if predictor is not None:
                 build("predictor", predictor, features=features)
     assembly.check_guidance(cfg["guidance_scale"])
     if cfg["denoiser"] is not None and not has_adopted(cfg):
-        check_adoptable(Path(cfg["denoiser"]), cfg)
+        check_adoptable(Path(cfg["denoiser"]), cfg, assembly.codec)
     check_sampler(cfg, assembly.scheduler)
     check_trainer("trainer", "denoiser", cfg, ranks)
     check_trainer("predictor_trainer", "predictor", cfg, ranks)
@@ -46,18 +48,32 @@ def check(cfg: Config, ranks: int = 1) -> None:
     )
 
 
+def check_shape(cfg: Config, assembly: Assembly) -> FeatureSpec:
+    """Raises ValueError where the model does not fit the latents, with the codec that makes them such."""
+    try:
+        backbone: Any = assembly.backbone()
+    except ValueError as error:
+        name = cfg["codec"]["name"]
+        made = "" if name == "identity" else f"; codec={name} makes latents of that size"
+        raise ValueError(f"{error}{made}") from None
+    features: FeatureSpec = backbone.features
+    return features
+
+
 def has_adopted(cfg: Config) -> bool:
     """Whether an earlier start of this run made its own copy, so that the source may be gone."""
     return cfg["run_name"] is not None and (Path(cfg["runs"]) / cfg["run_name"] / "denoiser").exists()
 
 
-def check_adoptable(folder: Path, cfg: Config) -> None:
+def check_adoptable(folder: Path, cfg: Config, codec: Codec) -> None:
     """Raises ValueError where the denoiser in `folder` is not the one that the config describes."""
     if (folder / "denoiser").is_dir():
         raise ValueError(f"denoiser={folder} is a run; its denoiser is denoiser={folder / 'denoiser'}")
     config, _ = load_artifact(folder)
-    if config.keys() != set(DENOISER_KEYS):
+    if config.keys() - {CODEC_HASH} != set(DENOISER_KEYS):
         raise ValueError(f"denoiser={folder} holds no denoiser, but {', '.join(config)}")
+    config["codec"] = cfg["codec"]  # which may name other weights, or the same ones elsewhere
+    check_codec(folder, config, codec)
     differs = difference(config, {key: cfg[key] for key in DENOISER_KEYS})
     if differs is not None:
         key, was, now = differs

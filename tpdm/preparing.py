@@ -20,7 +20,6 @@ from tpdm.data.shards import (
     VERSION,
     Manifest,
     ShardInfo,
-    digest,
     fields_of,
     inspect_shard,
     quantise,
@@ -101,7 +100,7 @@ def about_of(cfg: Config, data: Stored) -> Config:
     return {
         "version": VERSION,
         "codec": cfg["codec"],
-        "codec_sha256": digest(cfg["codec"]),
+        "codec_sha256": codec.sha256,
         "precision": cfg["precision"],
         "shape": shape,
         "cond": asdict(data.cond),

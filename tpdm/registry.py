@@ -62,7 +62,9 @@ __all__ = [
 
 ALIASES = {  # node of a config -> group
     "predictor_trainer": "trainer",
+    "codec_trainer": "trainer",
     "predictor_optimizer": "optimizer",
+    "codec_optimizer": "optimizer",
     "baseline": "predictor",
 }
 

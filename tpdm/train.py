@@ -7,6 +7,8 @@ Examples:
   python -m tpdm.train model=dit predictor=vit
   python -m tpdm.train model/block=cross_attention scheduler=ddpm run_name=blocks
   python -m tpdm.train sampler/step=ddim trainer.max_steps=2000
+  python -m tpdm.train stage=codec codec=kl_vae_small
+  python -m tpdm.train codec=kl_vae_small codec.path=runs/NAME/codec model.patch_size=2
   python -m tpdm.train model=dit_s2 dry_run=true
   python -m tpdm.train -m seed=0,1,2 reward/cost=discounted
 """
@@ -47,6 +49,8 @@ class Settings(TypedDict):
     optimizer: Component
     predictor_trainer: Component
     predictor_optimizer: Component
+    codec_trainer: Component
+    codec_optimizer: Component
     baseline: Component | None
     evaluation: Component
 

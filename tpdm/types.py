@@ -194,7 +194,13 @@ class Scheduler(Protocol):
 
 
 class Codec(Protocol):
-    """Pixels to the state a denoiser works on, and back."""
+    """Pixels to the state a denoiser works on, and back; frozen, without gradients, on the device of the
+    images, and without randomness."""
+
+    @property
+    def sha256(self) -> str:
+        """What latents were made by: those of another hash mean something else."""
+        ...
 
     def encode(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]: ...
 

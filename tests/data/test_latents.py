@@ -3,6 +3,7 @@
 import json
 import tarfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,10 +183,11 @@ def test_a_later_version_is_refused(tmp_path):
 
 
 def test_another_codec_than_the_one_that_made_them_is_refused():
-    check_encoded({"name": "sd_vae"}, None)
-    check_encoded({"name": "sd_vae"}, {"name": "sd_vae"})
-    with pytest.raises(ValueError, match=r"were made by codec {'name': 'a'}, and this run has {'name': 'b'}"):
-        check_encoded({"name": "b"}, {"name": "a"})
+    codec = SimpleNamespace(sha256="b" * 64)
+    check_encoded({"name": "b"}, codec, None)
+    check_encoded({"name": "b", "path": "moved"}, codec, {"name": "b", "path": "here", "sha256": "b" * 64})
+    with pytest.raises(ValueError, match=r"made by codec {'name': 'b', .*aaa'}, and this run has {.*bbb'}"):
+        check_encoded({"name": "b"}, codec, {"name": "b", "sha256": "a" * 64})
 
 
 def test_a_full_disk_leaves_no_shard(tmp_path):

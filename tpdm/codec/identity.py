@@ -1,5 +1,7 @@
 """The codec of a denoiser that works on pixels."""
 
+from hashlib import sha256
+
 from torch import Tensor
 
 from tpdm.registry import register
@@ -9,6 +11,8 @@ from tpdm.types import DataShape
 @register("codec", "identity")
 class IdentityCodec:
     """Pixels are the latents."""
+
+    sha256 = sha256(b"identity").hexdigest()
 
     def encode(self, x: Tensor) -> Tensor:
         return x

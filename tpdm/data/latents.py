@@ -55,8 +55,8 @@ class Latents(Stored):
 
     @property
     def encoded_by(self) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] = self.manifest.about["codec"]
-        return found
+        about = self.manifest.about
+        return {**about["codec"], "sha256": about["codec_sha256"]}
 
     def load(self, rows: np.ndarray, coins: np.ndarray) -> Batch:
         shard = np.searchsorted(self.ends, rows, side="right")

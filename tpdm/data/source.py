@@ -51,7 +51,7 @@ class Data(Protocol):
 
     @property
     def encoded_by(self) -> Mapping[str, Any] | None:
-        """The config of the codec whose latents these are; None where they are pixels."""
+        """Config and `sha256` of the codec whose latents these are; None where they are pixels."""
         ...
 
     def at(self, place: Place) -> Batch:

@@ -57,6 +57,11 @@ def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, safetensors.torch.load_file(model)
 
 
+def read_artifact_config(folder: Path) -> dict[str, Any]:
+    """The settings alone."""
+    return _read_card(Path(folder))[1]
+
+
 def artifact_sha256(folder: Path) -> str:
     """Which weights these are, as their config.json says."""
     return _read_card(Path(folder))[2].sha256

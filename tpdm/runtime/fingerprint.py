@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,12 @@ class Fingerprinted:
     @property
     def fingerprint(self) -> Fingerprint:
         return Fingerprint(self.size, self.digest.hexdigest())
+
+
+def tensors_sha256(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """Of weights by their names and of what describes them, whatever file they came from."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, x in sorted(state.items()):
+        digest.update(json.dumps([name, str(x.dtype), [*x.shape]]).encode())
+        digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

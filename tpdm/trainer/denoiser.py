@@ -104,7 +104,7 @@ class DenoiserTrainer:
         return torch.stack(losses).mean(), norm
 
     def loss(self, x0: Tensor, cond: Tensor, generator: torch.Generator) -> Tensor:
-        x0 = self.codec.encode(x0)
+        x0 = self.codec.encode(x0.to(self.accelerator.device))
         t = self.scheduler.warp(self.density(len(x0), generator))
         eps = torch.randn(x0.shape, generator=generator)
         x0, eps, t, cond = (x.to(self.accelerator.device) for x in (x0, eps, t, cond))
