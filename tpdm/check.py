@@ -72,9 +72,9 @@ def check_adoptable(folder: Path, cfg: Config, codec: Codec) -> None:
     config, _ = load_artifact(folder)
     if config.keys() - {CODEC_HASH} != set(DENOISER_KEYS):
         raise ValueError(f"denoiser={folder} holds no denoiser, but {', '.join(config)}")
-    config["codec"] = cfg["codec"]  # which may name other weights, or the same ones elsewhere
-    check_codec(folder, config, codec)
-    differs = difference(config, {key: cfg[key] for key in DENOISER_KEYS})
+    check_codec(folder, {**config, "codec": cfg["codec"]}, codec)
+    keys = [key for key in DENOISER_KEYS if key != "codec"]  # it may stand elsewhere now
+    differs = difference({key: config[key] for key in keys}, {key: cfg[key] for key in keys})
     if differs is not None:
         key, was, now = differs
         raise ValueError(f"denoiser={folder} was trained with {key}={was}, this run has {key}={now}")

@@ -98,7 +98,8 @@ class Training:
         if self.accelerator.is_main_process:
             config, state = load_artifact(folder)
             for weights in ("denoiser_raw", "denoiser"):
-                save_artifact(self.run.folder / weights, config, state, weights=f"from {folder}")
+                here = {**config, "codec": self.cfg["codec"]}  # the same weights, perhaps elsewhere
+                save_artifact(self.run.folder / weights, here, state, weights=f"from {folder}")
         self.accelerator.wait_for_everyone()
 
     def predictor(self, name: str, cfg: Config, max_steps: int) -> None:
