@@ -16,6 +16,7 @@ FILES = sorted(
     for file in config_dir().glob("*/**/*.yaml")
     if file.parent.name != "hydra"
 )
+PUBLISHED = ("image_reward", "pick_score", "clip_score", "hpsv2", "aesthetic")  # rewards with weights
 REACHED_BY = {
     "sampler/grid": ["sampler=euler"],
     "predictor/arch": ["predictor=hybrid"],
@@ -28,6 +29,7 @@ REACHED_BY = {
     ("data", "celeba"): ["data.path=images", "data.attributes=list.txt"],
     ("codec", "sd_vae"): ["codec.path=nowhere"],
     ("trainer", "codec"): ["trainer@codec_trainer=codec"],
+    **{("reward", name): ["reward.path=nowhere"] for name in PUBLISHED},
     ("trainer", "predictor"): ["trainer@predictor_trainer=predictor"],
 }
 GROUPS = sorted({group for group, _ in FILES} - {"launcher", "predictor/arch"})

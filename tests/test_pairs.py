@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.runs import LOOPS, MODEL, trained
-from tests.test_config import FILES, REACHED_BY
+from tests.test_config import FILES, PUBLISHED, REACHED_BY
 from tpdm import stages
 from tpdm.check import check
 from tpdm.drawing import conditions
@@ -22,6 +22,7 @@ REFUSED = {
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is neither a folder nor",
+    **{("reward", name): r"reward\.path=nowhere is no folder here, and no id" for name in PUBLISHED},
 }
 
 

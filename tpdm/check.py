@@ -11,7 +11,7 @@ from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference
 from tpdm.sampler.fixed import FixedSampler
-from tpdm.types import Codec, FeatureSpec, Scheduler
+from tpdm.types import Codec, CondSpec, FeatureSpec, Scheduler
 
 Config = dict[str, Any]
 
@@ -36,7 +36,7 @@ def check(cfg: Config, ranks: int = 1) -> None:
     for group in ("density", "optimizer"):
         build(group, cfg[group])
     build("optimizer", cfg["predictor_optimizer"])
-    build("reward", cfg["reward"], classifier=DigitClassifier())
+    check_reward("reward", cfg, assembly)
     build(
         "evaluation",
         cfg["evaluation"],
@@ -58,6 +58,16 @@ def check_shape(cfg: Config, assembly: Assembly) -> FeatureSpec:
         raise ValueError(f"{error}{made}") from None
     features: FeatureSpec = backbone.features
     return features
+
+
+def check_reward(key: str, cfg: Config, assembly: Assembly) -> None:
+    """Raises ValueError where a reward lacks files, or reads what these data do not have."""
+    reward = build("reward", cfg[key], classifier=DigitClassifier(), device=torch.device("cpu"))
+    if reward.uses_prompts and isinstance(assembly.cond, CondSpec):
+        raise ValueError(
+            f"{key}={cfg[key]['name']} reads prompts, and data={cfg['data']['name']} has labels; "
+            "use data with captions, such as data=prompts"
+        )
 
 
 def has_adopted(cfg: Config) -> bool:

@@ -15,6 +15,7 @@ from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.registry import build
+from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
@@ -119,7 +120,7 @@ class Training:
             predictor=predictor,
             denoiser=denoiser,
             sampler=build("sampler", self.cfg["sampler"]),
-            reward=build("reward", self.cfg["reward"], classifier=self.classifier),
+            reward=self.reward(self.cfg["reward"]),
             decode=self.assembly.codec.decode,
             pool=self.pool(denoiser, settings),
             optimizer=build("optimizer", self.cfg["predictor_optimizer"]),
@@ -130,6 +131,12 @@ class Training:
             denoiser_folder, features = self.run.folder / "denoiser", frozen.backbone.features
             self.assembly.save_predictor(folder, cfg, denoiser_folder, features, state)
         self.accelerator.wait_for_everyone()
+
+    def reward(self, cfg: Config) -> Reward:
+        """What trajectories are judged by; the classifier is trained for none but those that read it."""
+        judged = "classifier" in (cfg["name"], *cfg.get("terms", ()))
+        classifier = self.classifier if judged else DigitClassifier()
+        return build("reward", cfg, classifier=classifier, device=self.accelerator.device)
 
     def pool(self, denoiser: DenoiserLike, settings: Config) -> Pool:
         """Kept beside the checkpoints, so that a resumed run and a second predictor find the same."""

@@ -1,5 +1,6 @@
 """How sure a classifier of digits is of what the condition asked for."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -23,13 +24,18 @@ class ClassifierReward:
     """Mean log p(asked symbol) over the cells that were to hold a digit; over all cells of an empty scene."""
 
     uses_target = False
+    uses_prompts = False
 
     def __init__(self, cost: Cost, *, classifier: CellClassifier):
         self.cost = cost
         self.classifier = classifier
 
     def __call__(
-        self, x0: Float[Tensor, "B C H W"], cond: Int[Tensor, "B slots"], target: Tensor | None
+        self,
+        x0: Float[Tensor, "B C H W"],
+        cond: Int[Tensor, "B slots"],
+        target: Tensor | None,
+        prompts: Sequence[str] | None = None,
     ) -> Float[Tensor, "B"]:
         digit = cond != self.classifier.empty
         counted = digit | ~digit.any(1, keepdim=True)  # (B, slots)

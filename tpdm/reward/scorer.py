@@ -1,0 +1,94 @@
+"""What the rewards with a published network have in common: loaded when first asked, run in batches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tpdm.reward.cost import Cost
+
+
+class Scorer(ABC):
+    """Images, and what was asked for, to one number each.
+
+    Constructed, it has found its files and read none of them. ValueError where prompts are read and there are
+    none.
+    """
+
+    uses_target = False
+    uses_prompts = True
+
+    def __init__(self, cost: Cost, batch_size: int, device: torch.device):
+        self.cost, self.batch_size, self.device = cost, batch_size, device
+
+    @abstractmethod
+    def load(self) -> nn.Module:
+        """The network with its published weights."""
+
+    @abstractmethod
+    def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:
+        """Of one batch, by `network`; images are in [-1, 1]."""
+
+    @cached_property
+    def network(self) -> Any:
+        return self.load().to(self.device).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        x0: Float[Tensor, "B C H W"],
+        cond: Any,
+        target: Tensor | None,
+        prompts: Sequence[str] | None = None,
+    ) -> Float[Tensor, "B"]:
+        asked = captions(self, prompts, len(x0))
+        starts = range(0, len(x0), self.batch_size)
+        parts = [(start, start + self.batch_size) for start in starts]
+        scores = [self.score(x0[a:b].to(self.device), asked[a:b]).float() for a, b in parts]
+        return torch.cat(scores).to(x0.device)
+
+
+def captions(reward: Any, prompts: Sequence[str] | None, count: int) -> Sequence[str]:
+    """The prompts, or as many empty ones for a reward that reads none. ValueError where they are missing."""
+    if prompts is None and reward.uses_prompts:
+        name = type(reward).__name__
+        raise ValueError(
+            f"{name} reads prompts, and these data have none; use data=prompts or other captions"
+        )
+    return [""] * count if prompts is None else prompts
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A published state dict, without running what a pickle may hold. ValueError where it is none."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{path} holds no weights that can be read safely ({reason})") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict")
+    return state
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Loads published weights, each of them and no other; ValueError with the first that does not fit."""
+    wanted = module.state_dict()
+    for name in sorted(wanted.keys() | state.keys()):
+        if name not in wanted:
+            raise ValueError(f"{what} has {name}, which this network has not")
+        if name not in state:
+            raise ValueError(f"{what} lacks {name}")
+        if state[name].shape != wanted[name].shape:
+            seen, needed = tuple(state[name].shape), tuple(wanted[name].shape)
+            raise ValueError(f"{what} has {name} {seen}, where this network has {needed}")
+    module.load_state_dict(dict(state))
