@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tpdm.assembly import CODEC_HASH, DENOISER_KEYS, Assembly, check_codec
-from tpdm.evaluation.digit_classifier import DigitClassifier
+from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference
@@ -36,16 +36,19 @@ def check(cfg: Config, ranks: int = 1) -> None:
     for group in ("density", "optimizer"):
         build(group, cfg[group])
     build("optimizer", cfg["predictor_optimizer"])
-    check_reward("reward", cfg, assembly)
-    build(
-        "evaluation",
-        cfg["evaluation"],
-        data=assembly.data("test"),
-        codec=assembly.codec,
-        shape=assembly.shape,
-        classifier=DigitClassifier(),
-        device=torch.device("cpu"),
-    )
+    data = assembly.data("test")
+    classifier = DigitClassifier() if can_read(data) else None
+    check_reward("reward", cfg, assembly, classifier)
+    if cfg["evaluation"] is not None:
+        build(
+            "evaluation",
+            cfg["evaluation"],
+            data=data,
+            codec=assembly.codec,
+            shape=assembly.shape,
+            classifier=classifier,
+            device=torch.device("cpu"),
+        )
 
 
 def check_shape(cfg: Config, assembly: Assembly) -> FeatureSpec:
@@ -60,9 +63,9 @@ def check_shape(cfg: Config, assembly: Assembly) -> FeatureSpec:
     return features
 
 
-def check_reward(key: str, cfg: Config, assembly: Assembly) -> None:
+def check_reward(key: str, cfg: Config, assembly: Assembly, classifier: DigitClassifier | None) -> None:
     """Raises ValueError where a reward lacks files, or reads what these data do not have."""
-    reward = build("reward", cfg[key], classifier=DigitClassifier(), device=torch.device("cpu"))
+    reward = build("reward", cfg[key], classifier=classifier, device=torch.device("cpu"))
     if reward.uses_prompts and isinstance(assembly.cond, CondSpec):
         raise ValueError(
             f"{key}={cfg[key]['name']} reads prompts, and data={cfg['data']['name']} has labels; "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
-from tpdm.evaluation.digit_classifier import kept_digit_classifier
+from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
 from tpdm.registry import Component, NonNegative, build, validate
 from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
@@ -74,15 +74,18 @@ class FinishedRun:
 
     def evaluate(self, batch_size: int | None = None) -> dict[str, Any]:
         """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json."""
+        if self.cfg["evaluation"] is None:
+            return {}
         cfg = self.cfg["evaluation"] | ({} if batch_size is None else {"batch_size": batch_size})
+        data = self.assembly.data("test")
         present = {name: self.run.folder / folder for folder, name in PREDICTORS.items()}
         evaluation = build(
             "evaluation",
             cfg,
-            data=self.assembly.data("test"),
+            data=data,
             codec=self.assembly.codec,
             shape=self.assembly.shape,
-            classifier=kept_digit_classifier(self.run.folder / "classifier"),
+            classifier=kept_digit_classifier(self.run.folder / "classifier") if can_read(data) else None,
             device=self.device,
         )
         return evaluation(
@@ -94,6 +97,10 @@ class FinishedRun:
 
     def evaluate_again(self, batch_size: int | None) -> None:
         """Replaces the pictures and, in summary.json, the tables and what they were made with."""
+        if self.cfg["evaluation"] is None:
+            raise ValueError(
+                f"{self.run.folder} was trained with evaluation=null; there is no contest to repeat"
+            )
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
         summary = read_record(path) if path.exists() else {}
@@ -106,7 +113,7 @@ class Used(TypedDict):
     predictor: Component | None
     baseline: Component | None
     sampler: Component
-    evaluation: Component
+    evaluation: Component | None
     inference_dtype: Literal["float32", "bfloat16", "float16"]
     guidance_scale: NonNegative[float]
 
@@ -125,6 +132,10 @@ def settings_of(run: Run) -> dict[str, Any]:
 def check_finished(run: Run) -> None:
     """Raises ValueError naming the first of its parts that is still to come."""
     cfg = settings_of(run)
+    if cfg.get("stage") == "codec":
+        raise ValueError(
+            f"run={run.folder} is a codec alone; train on its latents: codec.path={run.folder}/codec"
+        )
     predictors = [cfg["predictor"] and "predictor", cfg["predictor"] and cfg["baseline"] and "time_only"]
     for name in ("denoiser", *filter(None, predictors), SUMMARY):
         if not (run.folder / name).exists():

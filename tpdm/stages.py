@@ -10,7 +10,7 @@ from PIL import Image
 
 from tpdm.assembly import DTYPES, Assembly, load_denoiser
 from tpdm.check import check
-from tpdm.evaluation.digit_classifier import DigitClassifier, kept_digit_classifier
+from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
@@ -55,8 +55,10 @@ class Training:
         self.assembly = Assembly.of(cfg)
 
     @cached_property
-    def classifier(self) -> DigitClassifier:
-        """The judge of this run's digits, the same at every start."""
+    def classifier(self) -> DigitClassifier | None:
+        """The judge of this run's digits, the same at every start; None where the data are others."""
+        if not can_read(self.assembly.data("test")):
+            return None
         with self.accelerator.main_process_first():
             stopwatch = Stopwatch(self.run.folder, "classifier")
             classifier = kept_digit_classifier(self.run.folder / "classifier")
@@ -135,7 +137,7 @@ class Training:
     def reward(self, cfg: Config) -> Reward:
         """What trajectories are judged by; the classifier is trained for none but those that read it."""
         judged = "classifier" in (cfg["name"], *cfg.get("terms", ()))
-        classifier = self.classifier if judged else DigitClassifier()
+        classifier = self.classifier if judged else None
         return build("reward", cfg, classifier=classifier, device=self.accelerator.device)
 
     def pool(self, denoiser: DenoiserLike, settings: Config) -> Pool:

@@ -52,7 +52,7 @@ class Settings(TypedDict):
     codec_trainer: Component
     codec_optimizer: Component
     baseline: Component | None
-    evaluation: Component
+    evaluation: Component | None
 
 
 @entry("train", Settings)

@@ -1,13 +1,15 @@
 """The judge of generated digits: a small network that has seen the training digits and nothing else."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tpdm.data.digits import CELL, EMPTY, NUM_DIGITS, real_digits, split_cells
+from tpdm.data.digit_scenes import DigitScenes
+from tpdm.data.digits import CELL, EMPTY, NUM_DIGITS, Digits, real_digits, split_cells
 from tpdm.runtime.artifact import load_artifact, save_artifact
 
 SEED = 0
@@ -93,6 +95,11 @@ def fit_digit_classifier(seed: int) -> DigitClassifier:
         scheduler.step()
     classifier.scale.copy_(classifier.trunk(digits).detach().std())
     return classifier.eval().requires_grad_(False)
+
+
+def can_read(data: Any) -> bool:
+    """Whether the images of these data are cells of digits, and their conditions name them."""
+    return isinstance(data, Digits | DigitScenes)
 
 
 def kept_digit_classifier(folder: Path) -> DigitClassifier:

@@ -1,53 +1,56 @@
 """Evaluates a run from its files: the contest on held-out noise and conditions, its tables and pictures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tpdm.data.digits import count_digits
 from tpdm.evaluation.contest import Contest
-from tpdm.evaluation.digit_classifier import DigitClassifier
-from tpdm.evaluation.report import captions, draw, tables
+from tpdm.evaluation.report import Groups, draw
 from tpdm.evaluation.result import Result, make_problems, measure
-from tpdm.registry import Positive, register
+from tpdm.evaluation.table import Judge, render
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.reference import reference
 from tpdm.types import Codec, DataShape, DenoiserLike, TimePredictor, Trajectory
 
 SEEDS = 2**31  # where the noises of evaluation are counted from; training has others
+CAPTION = """{}: MSE to the end of the exact ODE from the same noise{}.
+Fixed schedules at the predictor's mean NFE, between whole numbers."""
 
 
-@register("evaluation", "digits")
-class DigitEvaluation:
-    """Judges samplers of digits: distance to the exact ODE, Frechet distance and accuracy by a classifier.
-
-    Raises ValueError where the samples hold too few digits for a Frechet distance.
-    """
+class Evaluation(ABC):
+    """The contest that every kind of image has; what is said of the images is the judges'."""
 
     def __init__(
         self,
-        num_samples: Positive[int],
-        batch_size: Positive[int],
-        reference_steps: Positive[int],
-        *,
+        num_samples: int,
+        batch_size: int,
+        reference_steps: int,
         data: Any,
         codec: Codec,
         shape: DataShape,
-        classifier: DigitClassifier,
         device: torch.device,
     ):
-        self.reference_steps, self.codec, self.classifier = reference_steps, codec, classifier
-        _, cond = data.batch(num_samples, torch.Generator().manual_seed(0))
-        if (digits := int(count_digits(cond).sum())) < 2:
-            raise ValueError(
-                f"evaluation.num_samples={num_samples} holds {digits} digits; a Frechet distance needs two"
-            )
-        self.problems = make_problems(cond, tuple(shape), SEEDS, batch_size, device)
+        self.reference_steps, self.codec = reference_steps, codec
+        _, self.cond = data.batch(num_samples, torch.Generator().manual_seed(0))
+        self.problems = make_problems(self.cond, tuple(shape), SEEDS, batch_size, device)
+
+    @abstractmethod
+    def judges(self) -> Mapping[str, Judge]:
+        """One for each table, by its name."""
+
+    @abstractmethod
+    def note(self) -> str:
+        """What a table's caption adds on its scores."""
+
+    @abstractmethod
+    def groups(self) -> Groups | None:
+        """What the pictures colour the samples by."""
 
     def __call__(
         self,
@@ -60,11 +63,14 @@ class DigitEvaluation:
         exact = self.exact(denoiser)
         problems = replace(self.problems, target=exact.x0)
         contest = Contest(denoiser, sampler, predictors, problems, self.codec.decode)
-        made = tables(contest, self.classifier, exact)
-        for text in captions(made, self.classifier):
-            print(f"{text}\n", flush=True)
-        draw(contest, folder)
-        return {"tables": {name: [asdict(row) for row in rows] for name, rows in made.items()}}
+        made = {
+            name: [*contest.rows(judge), judge.row("reference (exact ODE)", exact)]
+            for name, judge in self.judges().items()
+        }
+        for name, rows in made.items():
+            print(f"{render(rows, CAPTION.format(name, self.note()))}\n", flush=True)
+        draw(contest, self.groups(), folder)
+        return {"tables": {name: [row.flat() for row in rows] for name, rows in made.items()}}
 
     def exact(self, denoiser: DenoiserLike) -> Result:
         """The ODE's own end, as a contestant at no distance from itself."""

@@ -1,15 +1,17 @@
 """The table of what a predictor gained: the quality of all contestants at its mean number of calls."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from tpdm.evaluation.digit_classifier import DigitClassifier, digit_accuracy, digit_features
-from tpdm.evaluation.frechet import fit_gaussian, gaussian_frechet
 from tpdm.evaluation.result import Result
+
+Scores = Mapping[str, float]
+SHARES = {"accuracy"}  # scores that are shown in per cent
 
 
 @dataclass(frozen=True)
@@ -20,28 +22,32 @@ class Row:
     nfe: float
     nfe_std: float
     mse: float
-    frechet: float
-    accuracy: float
+    scores: Scores  # of the images alone, whatever made them; the same names in every row
     images_per_second: float | None  # None where only a part of what was timed is counted
+
+    def flat(self) -> dict[str, Any]:
+        """For summary.json."""
+        before = {"name": self.name, "nfe": self.nfe, "nfe_std": self.nfe_std, "mse": self.mse}
+        return {**before, **self.scores, "images_per_second": self.images_per_second}
 
 
 class Judge:
-    """Scores results on those problems where `counted` is True, against held-out real digits; on the CPU."""
+    """Scores results on those problems where `counted` is True, on the CPU.
 
-    def __init__(self, classifier: DigitClassifier, real: Tensor, cond: Tensor, counted: Bool[Tensor, "B"]):
-        self.classifier, self.cond, self.counted = classifier, cond[counted], counted
-        self.real = fit_gaussian(classifier.features(real))
+    `score` answers with numbers for the images of those problems.
+    """
+
+    def __init__(self, counted: Bool[Tensor, "B"], score: Callable[[Tensor], Scores]):
+        self.counted, self.score = counted, score
 
     def row(self, name: str, result: Result) -> Row:
-        images, nfe = result.images.cpu()[self.counted].float(), result.nfe.cpu()[self.counted].float()
-        features = fit_gaussian(digit_features(self.classifier, images, self.cond))
+        nfe = result.nfe.cpu()[self.counted].float()
         return Row(
             name,
             nfe.mean().item(),
             nfe.std(correction=0).item(),
             result.squared_error.cpu()[self.counted].mean().item(),
-            gaussian_frechet(features, self.real),
-            digit_accuracy(self.classifier, images, self.cond),
+            self.score(result.images.cpu()[self.counted].float()),
             len(result.nfe) / result.seconds if self.counted.all() else None,
         )
 
@@ -60,13 +66,13 @@ def mix(below: Row, above: Row, nfe: float) -> Row:
     """
     span = above.nfe - below.nfe
     w = min(1.0, max(0.0, (nfe - below.nfe) / span)) if span else 0.0
-    a, b = asdict(below), asdict(above)
-    blend = {key: (1 - w) * a[key] + w * b[key] for key in ("nfe", "mse", "frechet", "accuracy")}
+    scores = {key: (1 - w) * below.scores[key] + w * above.scores[key] for key in below.scores}
+    nfe, mse = ((1 - w) * a + w * b for a, b in ((below.nfe, above.nfe), (below.mse, above.mse)))
     rate = None
     if below.images_per_second and above.images_per_second:
         rate = 1 / ((1 - w) / below.images_per_second + w / above.images_per_second)
     spread = math.sqrt((1 - w) * below.nfe_std**2 + w * above.nfe_std**2 + w * (1 - w) * span**2)
-    return Row(below.name, nfe_std=spread, images_per_second=rate, **blend)
+    return Row(below.name, nfe, spread, mse, scores, rate)
 
 
 def neighbours(nfe: float) -> tuple[int, int]:
@@ -77,14 +83,13 @@ def neighbours(nfe: float) -> tuple[int, int]:
 
 def render(rows: Sequence[Row], caption: str) -> str:
     """The table as text: NFE with its spread, MSE in units of 1e-4."""
-    head = ("", "mean NFE", "MSE x 1e4", "Frechet", "accuracy", "images/s")
+    head = ("", "mean NFE", "MSE x 1e4", *rows[0].scores, "images/s")
     lines = [
         (
             row.name,
             f"{row.nfe:.2f} +- {row.nfe_std:.2f}",
             f"{1e4 * row.mse:.2f}",
-            f"{row.frechet:.3f}",
-            f"{100 * row.accuracy:.1f} %",
+            *(f"{100 * x:.1f} %" if name in SHARES else f"{x:.3f}" for name, x in row.scores.items()),
             "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
         )
         for row in rows

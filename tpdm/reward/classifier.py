@@ -21,12 +21,19 @@ class CellClassifier(Protocol):
 
 @register("reward", "classifier")
 class ClassifierReward:
-    """Mean log p(asked symbol) over the cells that were to hold a digit; over all cells of an empty scene."""
+    """Mean log p(asked symbol) over the cells that were to hold a digit; over all cells of an empty scene.
+
+    Raises ValueError where there is no classifier that could read the data.
+    """
 
     uses_target = False
     uses_prompts = False
 
-    def __init__(self, cost: Cost, *, classifier: CellClassifier):
+    def __init__(self, cost: Cost, *, classifier: CellClassifier | None):
+        if classifier is None:
+            raise ValueError(
+                "reward=classifier reads digits, and these data have none; use reward=trajectory"
+            )
         self.cost = cost
         self.classifier = classifier
 

@@ -43,7 +43,7 @@ class WeightedReward:
         normalise: Literal["none", "batch"],
         cost: Cost,
         *,
-        classifier: CellClassifier,
+        classifier: CellClassifier | None,
         device: torch.device,
     ):
         refuse_unknown(terms, scorers)

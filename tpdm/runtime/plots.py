@@ -37,6 +37,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
 }
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
+TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
 
 
@@ -47,7 +48,11 @@ def sample_grid(
     columns: int,
     scale: int,
 ) -> Image.Image:
-    """Images in [-1, 1], each pixel a square of `scale`, with a caption under each."""
+    """Images in [-1, 1], each pixel a square of `scale`, or of less where images are large; with captions.
+
+    Of a state that no codec decodes the first three channels are shown.
+    """
+    scale = max(1, min(scale, TILE // images.shape[-1]))
     tiles = [_tile(image, scale) for image in images]
     width, height = tiles[0].size
     font = ImageFont.load_default(size=max(11, min(18, width // 4)))
@@ -175,7 +180,8 @@ def _picture(axes: Axes) -> Image.Image:
 
 def _tile(image: Float[Tensor, "C H W"], scale: int) -> Image.Image:
     pixels = image.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().byte()
-    array = pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()  # (H, W, 3)
+    shown = pixels[:3] if len(pixels) >= 3 else pixels[:1]  # RGB, or grey
+    array = shown.expand(3, -1, -1).permute(1, 2, 0).numpy()  # (H, W, 3)
     return Image.fromarray(array.repeat(scale, 0).repeat(scale, 1))
 
 
