@@ -39,7 +39,7 @@ WRAPPED = {  # library -> the only places that may import it
         "codec/sd_vae.py",
     },
     "open_clip": {"reward/hpsv2.py"},
-    "huggingface_hub": {"runtime/hub.py", "codec/sd_vae.py"},
+    "huggingface_hub": {"runtime/hub.py"},
 }
 
 

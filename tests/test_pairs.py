@@ -21,7 +21,7 @@ REFUSED = {
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
-    ("codec", "sd_vae"): "codec.path=nowhere is neither a folder nor",
+    ("codec", "sd_vae"): "codec.path=nowhere is no folder here",
     **{("reward", name): r"reward\.path=nowhere is no folder here, and no id" for name in PUBLISHED},
 }
 

@@ -37,8 +37,8 @@ class Scaled(nn.Module):
     def __init__(self, network: nn.Module, shift: Float[Tensor, "C"], scale: Float[Tensor, "C"]):
         super().__init__()
         self.network: Any = network
-        self.register_buffer("shift", shift.float())
-        self.register_buffer("scale", scale.float())
+        self.register_buffer("shift", shift.float().clone())
+        self.register_buffer("scale", scale.float().clone())
 
     def encode(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c h w"]:
         mode = self.network.encode(x.float()).latent_dist.mode()

@@ -1,6 +1,5 @@
-"""A published autoencoder, from a folder or from the local cache of the Hugging Face hub."""
+"""A published autoencoder, from a folder or from the hub."""
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import torch
 from tpdm.codec.latent import LatentCodec, LatentSizes, Scaled
 from tpdm.registry import Positive, register
 from tpdm.runtime.atomic import read_json
+from tpdm.runtime.hub import downloaded
 
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+FILES = CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 KEYS = {"in_channels", "latent_channels", "block_out_channels", "scaling_factor"}
 
 
@@ -19,7 +19,7 @@ KEYS = {"in_channels", "latent_channels", "block_out_channels", "scaling_factor"
 class SDVAE(LatentCodec):
     """`path` is a folder with config.json and safetensors, one with such a folder vae/, or an id of the hub.
 
-    Nothing is downloaded and no pickle is read. Its latents are scaled by its own factors.
+    No pickle is read. Its latents are scaled by its own factors.
     """
 
     def __init__(self, path: str, batch_size: Positive[int]):
@@ -68,35 +68,19 @@ class SDVAE(LatentCodec):
 
 def find(path: str) -> Path:
     """The folder with config and weights. Raises ValueError with what is missing, and how to get it."""
-    given = Path(path)
-    root = given if given.exists() else cached(path)
-    if root is None:
-        how = f"get it by `hf download {path}`" if is_id(path) else "give a folder, or an id of the hub"
-        raise ValueError(f"codec.path={path} is neither a folder nor in the hub's local cache; {how}")
-    folder = next((place for place in (root, root / "vae") if (place / CONFIG).is_file()), root)
-    if folder is root and (root / "model_index.json").is_file():
-        folder = root / "vae"
-    for name in (CONFIG, WEIGHTS):
+    given = Path(path).expanduser()
+    root = (
+        given
+        if given.is_dir()
+        else downloaded(path, [*FILES, *(f"vae/{name}" for name in FILES)], "codec.path")
+    )
+    inside = not (root / CONFIG).is_file() and (root / "vae").is_dir()
+    folder = root / "vae" if inside else root
+    for name in FILES:
         if not (folder / name).is_file():
-            pickle = ", and the pickle beside it is not read" if any(folder.glob("*.bin")) else ""
+            pickle = ", and a pickle beside it is not read" if any(folder.glob("*.bin")) else ""
             raise ValueError(
-                f"{folder / name} is missing{pickle}; get it by `hf download REPOSITORY --local-dir {root}`"
+                f"codec.path={path} has no {name}{pickle}: {folder / name} is missing; "
+                f"`hf download OWNER/NAME --local-dir FOLDER` gets {' and '.join(FILES)}"
             )
     return folder
-
-
-def is_id(path: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
-
-
-def cached(path: str) -> Path | None:
-    """Where the hub's client keeps a repository that was downloaded before; no network is asked."""
-    if not is_id(path):
-        return None
-    from huggingface_hub import snapshot_download  # slow to import
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(path, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
