@@ -43,7 +43,7 @@ def test_the_body_gets_plain_values(command):
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["model=dti"], "model=dti is not known; did you mean dit?; accepted: dit, dit_b2"),
+        (["model=dti"], "model=dti is not known; did you mean dit?; accepted: diffit, diffit_unet"),
         (["model/block=adaln_zer"], "model/block=adaln_zer is not known; did you mean adaln_zero?"),
         (["modle=dit"], "modle is no key; did you mean model?"),
         (["trainer.max_step=3"], "trainer.max_step is no key; did you mean trainer.max_steps?"),

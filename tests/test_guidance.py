@@ -54,6 +54,17 @@ def test_each_row_has_the_weight_of_its_own_time():
     torch.testing.assert_close(p.x0[:, 0].flatten(), torch.tensor([2.0, 6.0]))
 
 
+def test_a_learned_variance_stays_that_of_the_condition():
+    class Varying(Answer):
+        def __call__(self, x, t, cond):
+            p = super().__call__(x, t, cond)
+            return p._replace(variance=p.x0)
+
+    x, cond = torch.zeros(2, 4, 1, 1), torch.tensor([[2], [5]])
+    p = Guided(Varying(), 3.0, Constant(None), null_cond=NULL)(x, torch.ones(2), cond)
+    assert p.variance[:, :, 0, 0].tolist() == [[2.0] * 4, [5.0] * 4]
+
+
 def test_a_scale_of_1_asks_the_denoiser_alone():
     denoiser = Answer()
     assert guided(denoiser, 1.0, Constant(None), null_cond=NULL) is denoiser

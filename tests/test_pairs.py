@@ -67,7 +67,7 @@ def refusal(row):
     fixed = not row["sampler"].startswith("adaptive")
     if fixed and row["predictor"] != "none":
         return "asks no predictor"
-    if row["sampler"] == "ddpm" and row["scheduler"] == "flow":
+    if row["sampler"] == "ddpm" and row["scheduler"].startswith("flow"):
         return "scheduler=flow does not have"
     return None
 

@@ -39,6 +39,13 @@ def check(cfg: Config, ranks: int = 1) -> None:
     data = assembly.data("test")
     classifier = DigitClassifier() if can_read(data) else None
     check_reward("reward", cfg, assembly, classifier)
+    if not cfg["dry_run"]:  # which is content with sizes, where there are no samples
+        check_evaluation(cfg, assembly, data, classifier)
+
+
+def check_evaluation(cfg: Config, assembly: Assembly, data: Any, classifier: DigitClassifier | None) -> None:
+    """Draws the samples that it will judge. Raises ValueError where there are none, or too few."""
+    data.batch(1, torch.Generator())
     if cfg["evaluation"] is not None:
         build(
             "evaluation",
@@ -95,7 +102,7 @@ def check_adoptable(folder: Path, cfg: Config, codec: Codec) -> None:
 
 def check_sampler(cfg: Config, path: Scheduler) -> None:
     """Raises ValueError where the sampler cannot train a predictor, or is not for this path."""
-    sampler = build("sampler", cfg["sampler"])
+    sampler = build("sampler", cfg["sampler"], scheduler=path)
     if not isinstance(sampler, FixedSampler):
         if cfg["predictor"] is not None and sampler.max_steps < 2:
             raise ValueError("sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more")

@@ -25,8 +25,10 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction:
         raw, features = self.backbone(x, self.scheduler.timestep(t), cond)
-        x0, eps = ends(self.scheduler.predicts, self.scheduler(t), x, raw.float())
-        return Prediction(x0, eps, features)
+        raw = raw.float()
+        x0, eps = ends(self.scheduler.predicts, self.scheduler(t), x, raw)
+        learned = self.scheduler.predicts == "eps_and_variance"
+        return Prediction(x0, eps, features, raw[:, x.shape[1] :] if learned else None)
 
     def loss(
         self,
@@ -57,7 +59,8 @@ class Guided(nn.Module):
     """Classifier-free guidance (Ho & Salimans 2022, eq. 6): uncond + guidance_scale * (cond - uncond).
 
     The unconditional half comes first in the doubled batch. `guidance` may weaken the scale along the path,
-    and leave some channels as conditioned. Features are combined with the same weights, all of them.
+    and leave some channels as conditioned. Features are combined with the same weights, all of them; a
+    learned variance stays that of the condition, as DiT's code has it.
     """
 
     null_cond: Condition
@@ -79,10 +82,11 @@ class Guided(nn.Module):
     def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction:
         null = self.null_cond.to(x.device).repeat_interleave(len(x), 0)
         both = cat_conditions([null, cond])
-        x0, eps, features = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), both)
+        x0, eps, features, variance = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), both)
         weight = self.guidance.weight(self.guidance_scale, self.scheduler.timestep(t))
         x0, eps = (self.on_channels(both, weight) for both in (x0, eps))
-        return Prediction(x0, eps, features.map(lambda both: combine(both, weight)))
+        features = features.map(lambda both: combine(both, weight))
+        return Prediction(x0, eps, features, None if variance is None else variance[len(x) :])
 
     def on_channels(
         self, both: Float[Tensor, "2B C H W"], weight: Float[Tensor, "B"]

@@ -44,7 +44,7 @@ class FinishedRun:
     def sampler(self, cfg: dict[str, Any], predictor: Path | None) -> Any:
         """The sampler `cfg` describes; an adaptive one gets the run's predictor, or another folder's."""
         if cfg["name"] != "adaptive":
-            return build("sampler", cfg)
+            return build("sampler", cfg, scheduler=self.assembly.scheduler)
         folder = predictor or self.run.folder / "predictor"
         if not folder.exists() and predictor is None:
             raise ValueError(
@@ -90,7 +90,7 @@ class FinishedRun:
         )
         return evaluation(
             self.assembly.guided(self.denoiser, self.cfg["guidance_scale"], self.cfg["guidance"]),
-            build("sampler", self.cfg["sampler"]),
+            build("sampler", self.cfg["sampler"], scheduler=self.assembly.scheduler),
             {name: self.predictor(folder) for name, folder in present.items() if folder.exists()},
             self.results,
         )

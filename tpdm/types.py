@@ -146,6 +146,7 @@ class Prediction(NamedTuple):
     x0: Float[Tensor, "B C H W"]
     eps: Float[Tensor, "B C H W"]
     features: Features
+    variance: Float[Tensor, "B C H W"] | None = None  # learned: -1 the posterior's, 1 beta's, between by log
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,48 @@ def test_a_plain_loop_of_diffusers_ends_where_we_do_on_the_flow_path(solver, the
     torch.testing.assert_close(ours.x0, x, atol=1e-5, rtol=0)
 
 
+class Varying(IdealDenoiser):
+    """The same with a learned variance, and what it was told as a timestep."""
+
+    def __call__(self, x, t, cond):
+        return super().__call__(x, t, cond)._replace(variance=torch.sin(3 * x + t[:, None, None, None]))
+
+
+def test_a_learned_variance_is_that_of_diffusers_on_the_respaced_chain():
+    """Their scheduler on the same entries of the table, told eps and variance."""
+    mean, std = torch.tensor([[[0.3, -0.5], [0.1, 0.9]]]), torch.tensor([[[0.5, 0.8], [0.6, 1.2]]])
+    denoiser, num_steps = Varying(path("ddpm", "eps_and_variance"), mean, std), 12
+    theirs = DDPMScheduler(clip_sample=False, variance_type="learned_range", timestep_spacing="linspace")
+    theirs.set_timesteps(num_steps)
+    x, sources = NOISE, step_generators(SEEDS)
+    for key in theirs.timesteps:
+        p = denoiser(x, ((key + 1) / 1000).expand(16), COND)
+        both = torch.cat([p.eps, p.variance], dim=1)
+        theirs.previous_timestep = lambda t: before(theirs.timesteps, t)
+        x = theirs.step(both, key, x, generator=sources).prev_sample
+    cfg = {"name": "ddpm", "num_steps": num_steps, "grid": {"name": "respaced", "spacing": "even"}}
+    ours = build("sampler", cfg, scheduler=denoiser.scheduler)(denoiser, NOISE, COND, SEEDS).x0
+    torch.testing.assert_close(ours, x, atol=1e-4, rtol=1e-4)
+    fixed = build("sampler", cfg, scheduler=denoiser.scheduler)(gaussian("ddpm"), NOISE, COND, SEEDS).x0
+    assert not torch.allclose(ours, fixed, atol=0.1)
+
+
+def before(timesteps, t):
+    """diffusers steps back by an even stride, whatever its timesteps; the chain is that of the timesteps."""
+    later = timesteps.tolist().index(int(t)) + 1
+    return timesteps[later] if later < len(timesteps) else torch.tensor(-1)
+
+
+def test_a_network_is_told_the_entries_themselves():
+    """Also where the table is so steep that a level in float32 would be a part of an entry away."""
+    for name in ("ddpm", "ddpm_cosine"):
+        denoiser = gaussian(name)
+        cfg = {"name": "ddim", "num_steps": 10, "grid": {"name": "respaced", "spacing": "even"}}
+        build("sampler", cfg, scheduler=path(name))(denoiser, NOISE, COND, SEEDS)
+        told = path(name).timestep(torch.stack(denoiser.calls)[:, 0])
+        torch.testing.assert_close(told, torch.arange(999.0, -1, -111), atol=1e-4, rtol=0)
+
+
 def test_ancestral_sampling_has_the_moments_of_its_chain():
     """On a Gaussian every step is linear: mean and variance follow DDPM, eq. 6 and 7, without sampling."""
     mean, std, num_steps, seeds = 0.4, 0.3, 8, range(2000)

@@ -2,12 +2,13 @@ import json
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from scipy import stats
 
 from tests.scheduler.paths import path
 from tpdm.registry import build
 from tpdm.sampler import grid
+from tpdm.scheduler.path import by_noise_level
 
 CHOICES = [
     {"name": "uniform"},
@@ -68,6 +69,44 @@ def test_beta_has_equal_mass_between_its_levels():
     torch.testing.assert_close(
         torch.from_numpy(mass), torch.linspace(1, 0, 9, dtype=torch.float64), atol=1e-4, rtol=0
     )
+
+
+def entries(num_steps, spacing="even", name="ddpm"):
+    """Those of the table that a respaced grid visits."""
+    scheduler = path(name)
+    made = build("sampler/grid", {"name": "respaced", "spacing": spacing}, scheduler=scheduler)
+    levels = made(num_steps) * by_noise_level(scheduler).t_max
+    assert levels[-1] == 0
+    places = scheduler.time_at(levels[:-1]) * 1000 - 1
+    torch.testing.assert_close(places, places.round(), atol=1e-6, rtol=0)
+    return places.round().int().tolist()[::-1]
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddpm_cosine"])
+@pytest.mark.parametrize("num_steps", [2, 25, 250, 1000])
+def test_even_respacing_is_diffusers_linspace(name, num_steps):
+    theirs = DDPMScheduler(timestep_spacing="linspace")
+    theirs.set_timesteps(num_steps)
+    assert entries(num_steps, name=name) == theirs.timesteps.flip(0).tolist()
+
+
+@pytest.mark.parametrize(("num_steps", "stride"), [(10, 100), (25, 40), (50, 20), (4, 250), (1000, 1)])
+def test_ddim_respacing_is_every_so_many_entries(num_steps, stride):
+    assert entries(num_steps, "ddim") == list(range(0, 1000, stride))
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "spacing", "name", "complaint"),
+    [
+        (1, "even", "ddpm", "sampler.num_steps=1 cannot be spread over 1000 entries; use 2 to 1000"),
+        (1001, "even", "ddpm", "sampler.num_steps=1001 cannot be spread"),
+        (37, "ddim", "ddpm", "sampler.num_steps=37 is not what any whole stride through 1000 entries takes"),
+        (10, "even", "flow", "scheduler=flow does not have"),
+    ],
+)
+def test_a_respacing_that_does_not_exist_is_refused(num_steps, spacing, name, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        entries(num_steps, spacing, name)
 
 
 def test_learned_is_read_from_a_file(tmp_path):

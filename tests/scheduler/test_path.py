@@ -130,7 +130,7 @@ def test_a_path_in_noise_levels_ends_where_its_table_does():
     c = path("ddpm")(torch.ones(1))
     t_max = by_noise_level(path("ddpm")).t_max
     assert t_max == pytest.approx((c.sigma / (c.alpha + c.sigma)).item())
-    assert by_noise_level(path("ddpm")).warp(torch.ones(1)).item() == t_max
+    assert by_noise_level(path("ddpm")).warp(torch.ones(1, dtype=torch.float64)).item() == t_max
 
 
 @pytest.mark.parametrize("name", NAMES + LEVEL_NAMES)

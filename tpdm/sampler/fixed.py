@@ -20,7 +20,7 @@ from tpdm.registry import Positive, register
 from tpdm.sampler.grid import Grid
 from tpdm.sampler.noise import step_generators
 from tpdm.scheduler.flow import Flow
-from tpdm.scheduler.path import by_noise_level, retimed
+from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Condition, DenoiserLike, Prediction, Scheduler, Trajectory
 
 
@@ -73,11 +73,12 @@ class FixedSampler:
         """The same over given noise levels, which fall to 0."""
         walk = self._walk(denoiser.scheduler, levels.detach().cpu())
         sources = {"generator": step_generators(seeds)} if walk.stochastic else {}
-        denoiser, straight = retimed(denoiser), isinstance(denoiser.scheduler, Flow)
+        straight = isinstance(denoiser.scheduler, Flow)
+        times = denoiser.scheduler.time_at(walk.calls).to(noise)  # a level rounded first would miss entries
         state = noise * (walk.scheduler.sigmas[0] ** 2 + 1) ** 0.5 if walk.exploding else noise
-        for level, key in zip(walk.calls.to(noise), walk.keys, strict=True):
+        for t, key in zip(times, walk.keys, strict=True):
             x = walk.scheduler.scale_model_input(state, key) if walk.exploding else state
-            answer = _read(denoiser(x, level.expand(len(x)), cond), straight)
+            answer = _read(denoiser(x, t.expand(len(x)), cond), walk, straight)
             state = walk.scheduler.step(answer, key, state, return_dict=False, **sources)[0]
         return _trajectory(state, levels, len(walk.calls))
 
@@ -94,8 +95,13 @@ class FixedSampler:
         return self.solver.flow(levels)
 
 
-def _read(prediction: Prediction, straight: bool) -> Tensor:
-    return prediction.eps - prediction.x0 if straight else prediction.x0
+def _read(p: Prediction, walk: Walk, straight: bool) -> Tensor:
+    if straight:
+        return p.eps - p.x0
+    if not walk.stochastic:
+        return p.x0
+    posterior = -torch.ones_like(p.x0)
+    return torch.cat([p.x0, posterior if p.variance is None else p.variance], dim=1)
 
 
 def _trajectory(x0: Tensor, levels: Tensor, num_calls: int) -> Trajectory:
@@ -163,7 +169,9 @@ DDIM = Solver(
 DDPM = Solver(
     "ddpm",
     flow=None,
-    variance_preserving=partial(_walk_on_table, "DDPMScheduler", READS_X0, stochastic=True),
+    variance_preserving=partial(
+        _walk_on_table, "DDPMScheduler", READS_X0 | {"variance_type": "learned_range"}, stochastic=True
+    ),
 )
 EULER = Solver(
     "euler",
@@ -198,7 +206,10 @@ def ddim(num_steps: Positive[int], grid: Grid) -> FixedSampler:
 
 @register("sampler", "ddpm")
 def ddpm(num_steps: Positive[int], grid: Grid) -> FixedSampler:
-    """Ho et al. 2020, ancestral, with the posterior's variance of the chain that the grid makes."""
+    """Ho et al. 2020, ancestral, on the chain that the grid makes.
+
+    Its variance is learned (Nichol & Dhariwal 2021, eq. 15) where the denoiser has one, else the posterior's.
+    """
     return FixedSampler(num_steps, grid, DDPM)
 
 

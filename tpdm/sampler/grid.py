@@ -1,8 +1,9 @@
 """Time grids: num_steps + 1 noise levels falling from exactly 1 (pure noise) to exactly 0 (data)."""
 
 from collections.abc import Callable
+from itertools import accumulate, repeat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from tpdm.registry import Positive, Range, register
 from tpdm.runtime.atomic import read_json
+from tpdm.scheduler.ddpm import VariancePreserving
+from tpdm.types import Scheduler
 
 Levels = Float[Tensor, "N+1"]
 Grid = Callable[[int], Levels]
@@ -78,6 +81,44 @@ def learned(num_steps: int, /, path: str) -> Levels:
             f"sampler.grid.path={path} does not fall from 1 to 0 step by step: {levels.tolist()}"
         )
     return levels.float()
+
+
+@register("sampler/grid", "respaced")
+def respaced(num_steps: int, /, spacing: Literal["even", "ddim"], *, scheduler: Scheduler) -> Levels:
+    """Entries of the table of betas, as improved DDPM's `timestep_respacing` "250" and "ddim10" keep them.
+
+    `even` is spread from the first entry to the last; `ddim` takes every k-th from the first (Song et al.
+    2021), and so starts below 1. Float64, so that the network is told the entries themselves.
+    """
+    if not isinstance(scheduler, VariancePreserving):
+        raise ValueError(
+            "sampler/grid=respaced keeps entries of a table of betas, which scheduler=flow does not have; "
+            "use sampler/grid=uniform"
+        )
+    size = scheduler.num_train_timesteps
+    entries = (_even_entries if spacing == "even" else _ddim_entries)(num_steps, size)
+    levels = scheduler.noise_level((torch.tensor(entries, dtype=torch.float64) + 1) / size)
+    highest = scheduler.noise_level(torch.ones(1, dtype=torch.float64))
+    return torch.cat([levels.flip(0) / highest, torch.zeros(1)])
+
+
+def _even_entries(num_steps: int, size: int) -> list[int]:
+    if not 1 < num_steps <= size:
+        raise ValueError(
+            f"sampler.num_steps={num_steps} cannot be spread over {size} entries; use 2 to {size}"
+        )
+    stride = (size - 1) / (num_steps - 1)
+    return [round(place) for place in accumulate(repeat(stride, num_steps - 1), initial=0.0)]
+
+
+def _ddim_entries(num_steps: int, size: int) -> list[int]:
+    for stride in range(1, size):
+        if len(entries := range(0, size, stride)) == num_steps:
+            return list(entries)
+    raise ValueError(
+        f"sampler.num_steps={num_steps} is not what any whole stride through {size} entries takes; "
+        "use another, or sampler.grid.spacing=even"
+    )
 
 
 def _falling(num_steps: int) -> Tensor:

@@ -41,7 +41,7 @@ class NoiseLevelPath:
 
     def __init__(self, base: Scheduler) -> None:
         self.base, self.predicts = base, base.predicts
-        self.t_max = base.noise_level(torch.ones(1)).item()
+        self.t_max = base.noise_level(torch.ones(1, dtype=torch.float64)).item()
 
     def __call__(self, t: Float[Tensor, "B"]) -> Coefficients:
         level = t.double()

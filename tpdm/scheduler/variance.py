@@ -5,7 +5,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.special import log_ndtr, ndtr
 
 from tpdm.scheduler.ddpm import VariancePreserving
 from tpdm.scheduler.path import ends, expand
@@ -62,9 +61,14 @@ def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_varianc
 def discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Log of a Gaussian's mass in the bin of pixel x, the outer bins open (Ho et al. 2020, eq. 13), in nats.
 
-    The integral is exact; the code of the papers approximates the normal distribution by a tanh.
+    At least log 1e-12: farther out, the bound of the published models is flat too.
     """
     sharpness = (-log_scale).exp()
-    upper, lower = (sharpness * (x - mean + side) for side in (HALF_BIN, -HALF_BIN))
-    inside = (ndtr(upper) - ndtr(lower)).clamp(min=1e-12).log()
-    return torch.where(x < -0.999, log_ndtr(upper), torch.where(x > 0.999, log_ndtr(-lower), inside))
+    below, above = (normal_cdf(sharpness * (x - mean + side)) for side in (HALF_BIN, -HALF_BIN))
+    mass = torch.where(x < -0.999, below, torch.where(x > 0.999, 1 - above, below - above))
+    return mass.clamp(min=1e-12).log()
+
+
+def normal_cdf(x: Tensor) -> Tensor:
+    """By the tanh that published losses were computed with (Page 1977); at most 2e-4 from the integral."""
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
