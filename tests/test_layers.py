@@ -17,7 +17,7 @@ FLOORS = [
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},
-    {"model", "predictor", "denoiser", "sampler", "reward", "objective", "data", "optimizer"},
+    {"model", "predictor", "denoiser", "sampler", "reward", "objective", "data", "optimizer", "parallel"},
     {"codec"},
     {"nn", "scheduler", "density", "guidance", "runtime"},
     {"types", "registry"},

@@ -33,7 +33,7 @@ def check(cfg: Config, ranks: int = 1) -> None:
     check_sampler(cfg, assembly.scheduler)
     check_trainer("trainer", "denoiser", cfg, ranks)
     check_trainer("predictor_trainer", "predictor", cfg, ranks)
-    for group in ("density", "optimizer"):
+    for group in ("density", "optimizer", "parallel"):
         build(group, cfg[group])
     build("optimizer", cfg["predictor_optimizer"])
     data = assembly.data("test")

@@ -19,6 +19,7 @@ from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
+from tpdm.runtime.sharding import whole
 from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
 from tpdm.starting import accelerator_of, open_run
@@ -86,13 +87,14 @@ class Training:
             codec=self.assembly.encoder(data),
             density=build("density", self.cfg["density"]),
             optimizer=build("optimizer", self.cfg["optimizer"]),
-            stage=self.stage("denoiser"),
+            parallel=build("parallel", self.cfg["parallel"]),
+            stage=self.stage("denoiser", self.cfg["mixed_precision"]),
             preview=preview,
         )
-        averaged = trainer.fit()
+        averaged, last = trainer.fit(), whole(backbone.state_dict())
         if self.accelerator.is_main_process:
             preview.film(self.run.folder / "training.gif")
-            self.assembly.save_denoiser(self.run.folder / "denoiser_raw", backbone.state_dict(), "raw")
+            self.assembly.save_denoiser(self.run.folder / "denoiser_raw", last, "raw")
             self.assembly.save_denoiser(self.run.folder / "denoiser", averaged, "ema")
         self.accelerator.wait_for_everyone()
 
@@ -168,8 +170,8 @@ class Training:
         _, cond = a.data("test").batch(len(SEEDS), torch.Generator().manual_seed(0))
         return Preview(self.run.folder / "previews", a.backbone(), a.scheduler, a.codec, a.shape, cond)
 
-    def stage(self, name: str) -> Stage:
-        return Stage(name, self.run, self.tracker, self.accelerator, self.cfg["seed"])
+    def stage(self, name: str, mixed_precision: str = "no") -> Stage:
+        return Stage(name, self.run, self.tracker, self.accelerator, self.cfg["seed"], mixed_precision)
 
     def summarise(self) -> None:
         """Evaluates from the files just written, and leaves the tables, pictures and summary.json."""

@@ -15,14 +15,17 @@ from tpdm.assembly import device_of
 from tpdm.runtime.run import Run
 
 Config = dict[str, Any]
+CHANGEABLE = (  # when a run goes on: where it is, how it is computed, never what
+    "run_name", "runs", "debug", "device", "parallel", "trainer.compile", "trainer.gradient_checkpointing",
+)  # fmt: skip
 
 
 def accelerator_of(cfg: Config) -> Accelerator:
-    """A new one for each run of a sweep: accelerate keeps device and precision for the whole process."""
+    """A new one for each run of a sweep: accelerate keeps its device for the whole process."""
     if not dist.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = device_of(cfg["device"]).type == "cpu"
-    return Accelerator(cpu=on_cpu, mixed_precision=cfg["mixed_precision"])
+    return Accelerator(cpu=on_cpu)
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def open_run(cfg: Config, accelerator: Accelerator) -> Iterator[Run]:
     try:
         with run.lock():
             resharded = ("data.reshard", "data.workers") if cfg["data"].get("reshard") else ()
-            run.keep_config(cfg, ignore=("run_name", "runs", "debug", "device", *resharded))
+            run.keep_config(cfg, ignore=(*CHANGEABLE, *resharded))
             print(f"run: {run.folder}", flush=True)
             broadcast_object_list([str(run.folder)])
             yield run

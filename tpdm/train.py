@@ -32,7 +32,7 @@ class Settings(TypedDict):
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
     debug: bool
-    mixed_precision: Literal["no", "bf16"]
+    mixed_precision: Literal["no", "bf16", "fp16"]
     inference_dtype: Literal["float32", "bfloat16", "float16"]
     guidance_scale: NonNegative[float]
     baseline_steps: Positive[int]
@@ -47,6 +47,7 @@ class Settings(TypedDict):
     codec: Component
     trainer: Component
     optimizer: Component
+    parallel: Component
     predictor_trainer: Component
     predictor_optimizer: Component
     codec_trainer: Component

@@ -42,8 +42,8 @@ class LengthReward:
         return reward + self.worth(nfe.float())
 
 
-def make_stage(folder, name="predictor", seed=0):
-    return Stage(name, Run(folder), NullTracker(), Accelerator(cpu=True), seed)
+def make_stage(folder, name="predictor", seed=0, mixed_precision="no"):
+    return Stage(name, Run(folder), NullTracker(), Accelerator(cpu=True), seed, mixed_precision)
 
 
 def make_pool(size=64, shape=(1, 2, 2)):
@@ -60,7 +60,7 @@ def trainer_of(folder, predictor, denoiser, reward, lr, pool, **choices):
         reward=reward,
         decode=lambda x: x,
         pool=pool,
-        optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), warmup=0, hold=1.0, final=1.0),
+        optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), schedule="constant", warmup=0, hold=1.0, final=1.0),
         stage=make_stage(folder),
     )
 

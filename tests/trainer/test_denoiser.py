@@ -11,6 +11,7 @@ from tpdm.codec.identity import IdentityCodec
 from tpdm.data.source import Endless
 from tpdm.density import uniform
 from tpdm.optimizer import adam
+from tpdm.parallel import ddp
 from tpdm.trainer.denoiser import DenoiserTrainer
 
 
@@ -24,23 +25,24 @@ class Halves(Endless):
         return (2.0 * label - 1)[..., None, None].expand(n, *SHAPE), label.expand(n, COND.slots)
 
 
-def trainer_of(folder, max_steps=30, batch_size=32, accumulate=1, lr=5e-3, ema_decay=0.9, density=uniform):
+CHOICES = {
+    "max_steps": 30, "batch_size": 32, "accumulate": 1, "clip_norm": 1.0, "ema_decay": 0.9,
+    "gradient_checkpointing": False, "compile": False,
+    "report_every": 10, "preview_every": 1000, "save_every": 1000,
+}  # fmt: skip
+
+
+def trainer_of(folder, max_steps=30, lr=5e-3, density=uniform, mixed_precision="no", parallel=ddp, **choices):
     return DenoiserTrainer(
-        max_steps=max_steps,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        clip_norm=1.0,
-        ema_decay=ema_decay,
-        report_every=10,
-        preview_every=1000,
-        save_every=1000,
+        **CHOICES | choices | {"max_steps": max_steps},
         backbone=tiny_dit(),
         scheduler=path("flow"),
         data=Halves(),
         codec=IdentityCodec(),
         density=density,
-        optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), warmup=0, hold=1.0, final=1.0),
-        stage=make_stage(folder, "denoiser"),
+        optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), schedule="constant", warmup=0, hold=1.0, final=1.0),
+        parallel=parallel,
+        stage=make_stage(folder, "denoiser", mixed_precision=mixed_precision),
         preview=lambda step, weights: Image.new("L", (1, 1)),
     )
 

@@ -1,6 +1,7 @@
 """Trains a denoiser: draw data, noise and a time; regress; average the weights."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 from tpdm.data.loader import Data, Loader
 from tpdm.denoiser import Denoiser
+from tpdm.nn.blocks import blocks, compile_blocks, recompute
 from tpdm.optimizer import Optimizer
+from tpdm.parallel import Parallel
 from tpdm.registry import Fraction, Positive, register
 from tpdm.runtime.ema import EMA
+from tpdm.runtime.sharding import whole
 from tpdm.trainer.stage import Stage, Stateful
 from tpdm.types import Codec, Scheduler
 
@@ -33,6 +37,8 @@ class DenoiserTrainer:
         accumulate: Positive[int],
         clip_norm: Positive[float],
         ema_decay: Fraction[float],
+        gradient_checkpointing: bool,
+        compile: bool,  # noqa: A002  the name that users know
         report_every: Positive[int],
         preview_every: Positive[int],
         save_every: Positive[int],
@@ -43,6 +49,7 @@ class DenoiserTrainer:
         codec: Codec,
         density: Callable[[int, torch.Generator], Tensor],
         optimizer: Callable[..., Optimizer],
+        parallel: Parallel,
         stage: Stage,
         preview: Callable[[int, dict[str, Tensor]], Image],
     ):
@@ -55,9 +62,16 @@ class DenoiserTrainer:
         self.stage, self.preview = stage, preview
 
         self.backbone = backbone.to(self.accelerator.device)
+        if gradient_checkpointing:
+            for block in blocks(self.backbone):
+                recompute(block)
+        if compile:
+            compile_blocks(self.backbone)
+        self.network = parallel(self.backbone, self.accelerator)  # may cut the weights, so the rest follows
+        self.denoiser = Denoiser(self.network, scheduler)
         self.ema = EMA(self.backbone, ema_decay)
         self.optimizer, self.lr = optimizer(self.backbone.parameters(), max_steps)
-        self.denoiser = Denoiser(self.accelerator.prepare_model(self.backbone), scheduler)
+        self.scaler = stage.scaler()
         self.batches = Loader(
             data,
             batch_size // (ranks * accumulate),
@@ -80,35 +94,50 @@ class DenoiserTrainer:
             "lr": self.lr,
             "batches": self.batches,
         }
+        if self.scaler.is_enabled():
+            parts["scaler"] = self.scaler
         self.backbone.train()
         for step in self.stage.steps(self.max_steps, self.save_every, parts):
             loss, norm = self.update(step)
             self.ema.update(self.backbone, step)
             self.report(step, loss, norm)
-        return self.ema.state_dict()
+        return whole(self.ema.state_dict())
 
     def update(self, step: int) -> tuple[Tensor, Tensor]:
         """One optimiser step; the mean loss of its parts, and the gradient's norm before clipping."""
-        generator = self.stage.generator(step)
-        losses = []
-        for _ in range(self.accumulate):
-            loss = self.loss(*next(self.batches), generator)
-            self.stage.check_finite(loss, step)
-            self.accelerator.backward(loss / self.accumulate)
+        loss, norm = self.differentiate(step)
+        self.stage.check_finite(loss, step)
+        if self.scaler.get_scale() <= 1:  # above, an overflow of float16 skips the step and halves the scale
+            self.stage.check_finite(norm, step, "gradient norm")
+        self.descend()
+        return loss, norm
+
+    def differentiate(self, step: int) -> tuple[Tensor, Tensor]:
+        """The gradients of one update, clipped; its mean loss, and their norm before."""
+        generator, losses = self.stage.generator(step), []
+        for part in range(self.accumulate):
+            last = part + 1 == self.accumulate  # processes exchange the gradients of all parts at once
+            with nullcontext() if last else self.accelerator.no_sync(self.network):
+                loss = self.loss(*next(self.batches), generator)
+                self.scaler.scale(loss / self.accumulate).backward()
             losses.append(loss.detach())
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), self.clip_norm)
-        self.stage.check_finite(norm, step, "gradient norm")
-        self.optimizer.step()
+        return torch.stack(losses).mean(), whole(norm)
+
+    def descend(self) -> None:
+        """Takes the step that the gradients ask for."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         self.lr.step()
-        return torch.stack(losses).mean(), norm
 
     def loss(self, x0: Tensor, cond: Tensor, generator: torch.Generator) -> Tensor:
         x0 = self.codec.encode(x0.to(self.accelerator.device))
         t = self.scheduler.warp(self.density(len(x0), generator))
         eps = torch.randn(x0.shape, generator=generator)
         x0, eps, t, cond = (x.to(self.accelerator.device) for x in (x0, eps, t, cond))
-        with self.accelerator.autocast():
+        with self.stage.autocast():
             return self.denoiser.loss(x0, eps, t, cond).mean()
 
     def report(self, step: int, loss: Tensor, norm: Tensor) -> None:
@@ -116,9 +145,10 @@ class DenoiserTrainer:
         if step % self.report_every == 0 or step + 1 == self.max_steps:
             values = {"loss": loss.item(), "grad_norm": norm.item(), "lr": float(self.lr.get_last_lr()[0])}
         self.stage.report(step, values, {"loss": loss.item()})
-        due = (step + 1) % self.preview_every == 0 or step + 1 == self.max_steps
-        if due and self.accelerator.is_main_process:
-            self.stage.image(step, "samples", self.preview(step, self.ema.state_dict()))
+        if (step + 1) % self.preview_every == 0 or step + 1 == self.max_steps:
+            averaged = whole(self.ema.state_dict())
+            if self.accelerator.is_main_process:
+                self.stage.image(step, "samples", self.preview(step, averaged))
 
 
 def check_batch(batch_size: int, accumulate: int, ranks: int) -> None:

@@ -13,8 +13,11 @@ from tpdm.runtime.checkpoint import Checkpoints
 from tpdm.runtime.interrupt import Interrupt
 from tpdm.runtime.progress import Progress
 from tpdm.runtime.run import Run
+from tpdm.runtime.sharding import load_whole, whole
 from tpdm.runtime.timings import Stopwatch
 from tpdm.runtime.tracking import NullTracker, Tracker
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # torch's half-precision types by their short names
 
 
 class Stateful(Protocol):
@@ -29,9 +32,17 @@ class Stage:
     """Named for the folder it leaves. Decides on reporting, saving and stopping; a loop only iterates."""
 
     def __init__(
-        self, name: str, run: Run, tracker: Tracker | NullTracker, accelerator: Accelerator, seed: int
+        self,
+        name: str,
+        run: Run,
+        tracker: Tracker | NullTracker,
+        accelerator: Accelerator,
+        seed: int,
+        mixed_precision: str = "no",
     ):
+        """`mixed_precision` is no, bf16 or fp16."""
         self.name, self.run, self.tracker, self.accelerator, self.seed = name, run, tracker, accelerator, seed
+        self.mixed_precision = mixed_precision
         self.checkpoints = Checkpoints(run.folder / "checkpoints", name)
         self.progress: Progress | None = None
 
@@ -64,16 +75,19 @@ class Stage:
             return 0
         step, state = found
         for name, part in parts.items():
-            part.load_state_dict(state[name])
+            load_whole(part, state[name])
         return step
 
     def save(self, step: int, parts: Mapping[str, Stateful], stopwatch: Stopwatch) -> None:
         """Never weights that are no numbers: a step from a finite loss can still lead there."""
-        weights = [p for part in parts.values() if isinstance(part, nn.Module) for p in part.parameters()]
-        self.check_finite(sum((p.detach().sum() for p in weights), torch.zeros(())), step, "sum of weights")
+        state = {name: whole(part.state_dict()) for name, part in parts.items()}
+        for name in (name for name, part in parts.items() if isinstance(part, nn.Module)):
+            self.check_finite(
+                torch.stack([x.sum().float() for x in state[name].values()]).sum(), step, "sum of weights"
+            )
         if self.accelerator.is_main_process:
             self.tracker.flush()
-            self.checkpoints.save(step, {name: part.state_dict() for name, part in parts.items()})
+            self.checkpoints.save(step, state)
             stopwatch.save()
 
     def on_any_process(self, asked: bool) -> bool:
@@ -91,6 +105,15 @@ class Stage:
 
     def generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.step_seed(step) + 1)
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass whose matrix products are in the stage's precision."""
+        device, dtype = self.accelerator.device.type, HALVES.get(self.mixed_precision)
+        return torch.autocast(device, dtype, enabled=dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales a loss so that float16 can hold its gradients; hands everything on in other precisions."""
+        return torch.amp.GradScaler(self.accelerator.device.type, enabled=self.mixed_precision == "fp16")
 
     def check_finite(self, value: Tensor, step: int, what: str = "loss") -> None:
         """Raises FloatingPointError; the newest checkpoint, from before, stays."""
