@@ -36,7 +36,7 @@ def train_codec(cfg: Config) -> None:
             print(f"finished already; codec.path={run.folder / 'codec'} names it")
             return
         tracker = Tracker(run.folder) if accelerator.is_main_process else NullTracker()
-        stage = Stage("codec", run, tracker, accelerator, cfg["seed"])
+        stage = Stage("codec", run, tracker, accelerator, cfg["seed"], cfg["mixed_precision"])
         network, preview = fit(cfg, codec, shape, stage)
         if accelerator.is_main_process:
             finish(cfg, codec, network, preview, run, accelerator)

@@ -76,6 +76,7 @@ class CodecTrainer:
         self.network = network.to(self.accelerator.device)
         self.ema = EMA(self.network, ema_decay)
         self.optimizer, self.lr = optimizer(self.network.parameters(), max_steps)
+        self.scaler = stage.scaler()
         self.trained = self.accelerator.prepare_model(Trained(self.network))
         rank = self.accelerator.process_index
         self.batches = Loader(data, batch_size // ranks, stage.seed, rank=rank, world_size=ranks)
@@ -94,6 +95,8 @@ class CodecTrainer:
             "lr": self.lr,
             "batches": self.batches,
         }
+        if self.scaler.is_enabled():
+            parts["scaler"] = self.scaler
         self.network.train()
         for step in self.stage.steps(self.max_steps, self.save_every, parts):
             seen = self.update(step)
@@ -106,15 +109,17 @@ class CodecTrainer:
         x, _ = next(self.batches)
         eps = torch.randn(len(x), *self.latent, generator=self.stage.generator(step))
         x, eps = x.to(self.accelerator.device), eps.to(self.accelerator.device)
-        with self.accelerator.autocast():
+        with self.stage.autocast():
             reconstruction, kl = self.trained(x, eps)
         distance = self.distance(reconstruction.float(), x)
         loss = distance + self.kl * kl.float()
         self.stage.check_finite(loss, step)
-        self.accelerator.backward(loss)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
-        self.stage.check_finite(norm, step, "gradient norm")
-        self.optimizer.step()
+        self.stage.check_overflow(norm, step, self.scaler)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         self.lr.step()
         return {"loss": loss.detach(), "distance": distance.detach(), "kl": kl.detach(), "grad_norm": norm}

@@ -107,8 +107,7 @@ class DenoiserTrainer:
         """One optimiser step; the mean loss of its parts, and the gradient's norm before clipping."""
         loss, norm = self.differentiate(step)
         self.stage.check_finite(loss, step)
-        if self.scaler.get_scale() <= 1:  # above, an overflow of float16 skips the step and halves the scale
-            self.stage.check_finite(norm, step, "gradient norm")
+        self.stage.check_overflow(norm, step, self.scaler)
         self.descend()
         return loss, norm
 

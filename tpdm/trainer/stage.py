@@ -124,6 +124,11 @@ class Stage:
                 f"its last checkpoint is kept in {self.checkpoints.folder}"
             )
 
+    def check_overflow(self, norm: Tensor, step: int, scaler: torch.amp.GradScaler) -> None:
+        """The same for a gradient's norm, but where float16 overflowed: the scaler skips that step."""
+        if scaler.get_scale() <= 1:  # a larger one is halved until the gradients fit
+            self.check_finite(norm, step, "gradient norm")
+
     def report(self, step: int, values: Mapping[str, float], shown: Mapping[str, float]) -> None:
         """Logs `values` (none: not this step's turn) and moves the progress bar, which shows `shown`."""
         if values:
