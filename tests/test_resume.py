@@ -168,21 +168,23 @@ def test_a_loss_that_is_no_number_stops_the_denoiser(broken, what, go, start, fi
 
     with patch.object(DenoiserTrainer, "loss", loss):
         ended = start()
-    assert_stopped(ended, "denoiser", what, tmp_path / "a")
+    assert_stopped(ended, "denoiser", f"{what} is nan", tmp_path / "a")
     go()
     assert_same_run(tmp_path / "a", finished)
 
 
-def test_a_loss_that_is_no_number_stops_the_predictor(go, start, finished, tmp_path):
+def test_a_reward_that_is_no_number_stops_the_predictor(go, start, finished, tmp_path):
     explore = PredictorTrainer.explore
 
     def lost(self, generator):
-        rollout, reward = explore(self, generator)
-        return rollout, reward * math.nan if self.lr.last_epoch == 3 else reward
+        rollout, judged = explore(self, generator)
+        lost = judged._replace(reward=judged.reward * math.nan)
+        return rollout, lost if self.lr.last_epoch == 3 else judged
 
     with patch.object(PredictorTrainer, "explore", lost):
         ended = start()
-    assert_stopped(ended, "predictor", "loss", tmp_path / "a")
+    fault = "reward is nan for an image in 2 of 2 groups, more than predictor_trainer.max_left_out=0.5"
+    assert_stopped(ended, "predictor", fault, tmp_path / "a")
     go()
     assert_same_run(tmp_path / "a", finished)
 
@@ -190,7 +192,7 @@ def test_a_loss_that_is_no_number_stops_the_predictor(go, start, finished, tmp_p
 def assert_stopped(ended, stage, what, run):
     assert ended.status == 1
     assert ended.err.splitlines()[-1] == (
-        f"tpdm: error: FloatingPointError: the {stage}'s {what} is nan at step 3, rank 0, seed 0; "
+        f"tpdm: error: FloatingPointError: the {stage}'s {what} at step 3, rank 0, seed 0; "
         f"its last checkpoint is kept in {run / 'checkpoints'}"
     )
     kept = last_checkpoint(run, stage)

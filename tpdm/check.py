@@ -38,7 +38,9 @@ def check(cfg: Config, ranks: int = 1) -> None:
     build("optimizer", cfg["predictor_optimizer"])
     data = assembly.data("test")
     classifier = DigitClassifier() if can_read(data) else None
-    check_reward("reward", cfg, assembly, classifier)
+    for reward in ("reward", "held_out"):
+        if cfg[reward] is not None:
+            check_reward(reward, cfg, assembly, classifier)
     if not cfg["dry_run"]:  # which is content with sizes, where there are no samples
         check_evaluation(cfg, assembly, data, classifier)
 

@@ -66,6 +66,7 @@ ALIASES = {  # node of a config -> group
     "predictor_optimizer": "optimizer",
     "codec_optimizer": "optimizer",
     "baseline": "predictor",
+    "held_out": "reward",
 }
 
 _components: dict[tuple[str, str], Callable[..., Any]] = {}

@@ -23,7 +23,7 @@ from tpdm.runtime.sharding import whole
 from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
 from tpdm.starting import accelerator_of, open_run
-from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool
+from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool, with_targets
 from tpdm.trainer.stage import Stage
 from tpdm.types import DenoiserLike
 
@@ -118,15 +118,17 @@ class Training:
         torch.manual_seed(self.cfg["seed"])
         predictor = self.assembly.predictor(cfg, frozen.backbone.features)
         settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}
+        rewards = [self.reward(self.cfg[key]) for key in ("reward", "held_out") if self.cfg[key]]
         trainer = build(
             "trainer",
             settings,
             predictor=predictor,
             denoiser=denoiser,
             sampler=build("sampler", self.cfg["sampler"]),
-            reward=self.reward(self.cfg["reward"]),
+            reward=rewards[0],
+            held_out=rewards[1] if len(rewards) > 1 else None,
             decode=self.assembly.codec.decode,
-            pool=self.pool(denoiser, settings),
+            pool=self.pool(denoiser, settings, any(reward.uses_target for reward in rewards)),
             optimizer=build("optimizer", self.cfg["predictor_optimizer"]),
             stage=self.stage(name),
         )
@@ -142,27 +144,26 @@ class Training:
         classifier = self.classifier if judged else None
         return build("reward", cfg, classifier=classifier, device=self.accelerator.device)
 
-    def pool(self, denoiser: DenoiserLike, settings: Config) -> Pool:
-        """Kept beside the checkpoints, so that a resumed run and a second predictor find the same."""
+    def pool(self, denoiser: DenoiserLike, settings: Config, targets: bool) -> Pool:
+        """What to explore from, the same at every start and for a second predictor.
+
+        The ends of its ODEs, if asked for, are kept beside the checkpoints.
+        """
         folder = self.run.folder / "checkpoints" / "pool"
         with self.accelerator.main_process_first():
-            pool = load_pool(folder)
-            if pool is None:
-                stopwatch = Stopwatch(self.run.folder, "pool")
-                generator = torch.Generator().manual_seed(self.cfg["seed"])
-                _, cond = self.assembly.data("train").batch(settings["pool_size"], generator)
-                pool = make_pool(
-                    denoiser,
-                    cond.to(self.accelerator.device),
-                    tuple(self.assembly.shape),
-                    variants=1 if settings["share_noise"] else settings["samples"],
-                    num_steps=settings["reference_steps"],
-                    batch_size=settings["prompts"] * settings["samples"],
-                    first_seed=POOL_SEEDS,
-                    silent=not self.accelerator.is_main_process,
-                )
+            if kept := load_pool(folder):
+                return kept
+            stopwatch = Stopwatch(self.run.folder, "pool")
+            generator = torch.Generator().manual_seed(self.cfg["seed"])
+            _, cond = self.assembly.data("train").batch(settings["pool_size"], generator)
+            variants = 1 if settings["share_noise"] else settings["samples"]
+            pool = make_pool(cond, tuple(self.assembly.shape), variants, POOL_SEEDS, captions_of(cond))
+            if targets:
+                steps, rows = settings["reference_steps"], settings["prompts"] * settings["samples"]
+                silent = not self.accelerator.is_main_process
+                pool = with_targets(pool, denoiser, steps, rows, self.accelerator.device, silent)
                 save_pool(folder, pool)
-                stopwatch.save()
+            stopwatch.save()
         return pool
 
     def preview(self) -> Preview:
@@ -186,3 +187,8 @@ class Training:
             self.tracker.image(0, path.stem, Image.open(path), "evaluation")
         stopwatch.save()
         self.run.write_json(SUMMARY, {**tables, "seconds": read_timings(self.run.folder), **provenance()})
+
+
+def captions_of(cond: Any) -> list[str] | None:
+    """The texts themselves, where that is what the data are conditioned on."""
+    return cond if isinstance(cond, list) else None

@@ -43,6 +43,7 @@ class Settings(TypedDict):
     predictor: Component | None
     sampler: Component
     reward: Component
+    held_out: Component | None
     data: Component
     codec: Component
     trainer: Component

@@ -22,7 +22,8 @@ from tpdm.types import FeatureSpec
 CHOICES = {
     "max_steps": 40, "prompts": 4, "samples": 8, "share_noise": True, "pool_size": 64, "reference_steps": 1,
     "epochs": 3, "minibatches": 1, "clip": 0.2, "advantage_clip": 4.0, "entropy": 0.0, "kl": 0.0,
-    "kl_num_steps": 8, "kl_sharpness": 50.0, "clip_norm": 1.0, "report_every": 10, "save_every": 1000,
+    "kl_num_steps": 8, "kl_sharpness": 50.0, "clip_norm": 1.0, "report_every": 10,
+    "max_left_out": 0.5, "guard": "warn", "guard_window": 50, "save_every": 1000,
 }  # fmt: skip
 SAMPLER = AdaptiveSampler(ddim, 28, 0.01, 1e-3, 0.999, "mode")
 
@@ -30,12 +31,12 @@ SAMPLER = AdaptiveSampler(ddim, 28, 0.01, 1e-3, 0.999, "mode")
 class LengthReward:
     """Images are worth nothing; a trajectory is worth what `worth` says of its length."""
 
-    uses_target = False
+    uses_target = uses_prompts = False
 
     def __init__(self, worth):
         self.worth = worth
 
-    def __call__(self, x0, cond, target):
+    def __call__(self, x0, cond, target, prompts=None):
         return torch.zeros(len(x0))
 
     def cost(self, reward, nfe):
@@ -48,16 +49,17 @@ def make_stage(folder, name="predictor", seed=0, mixed_precision="no"):
 
 def make_pool(size=64, shape=(1, 2, 2)):
     noise = torch.randn(size, 1, *shape, generator=torch.Generator().manual_seed(0))
-    return Pool(conditions(size), noise, torch.zeros_like(noise))
+    return Pool(conditions(size), noise, torch.zeros_like(noise), None)
 
 
-def trainer_of(folder, predictor, denoiser, reward, lr, pool, **choices):
+def trainer_of(folder, predictor, denoiser, reward, lr, pool, held_out=None, **choices):
     return PredictorTrainer(
         **CHOICES | choices,
         predictor=predictor,
         denoiser=denoiser,
         sampler=SAMPLER,
         reward=reward,
+        held_out=held_out,
         decode=lambda x: x,
         pool=pool,
         optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), schedule="constant", warmup=0, hold=1.0, final=1.0),

@@ -3,7 +3,9 @@ import torch
 
 from tests.trainer.parts import LengthReward, tiny_trainer, toy_trainer
 from tpdm.objective.kl import schedule_beta
-from tpdm.sampler.adaptive import replay
+from tpdm.objective.rloo import rloo, standardise
+from tpdm.sampler.adaptive import replay, select
+from tpdm.trainer.watch import RewardHackedError
 
 
 def explored(trainer, step=0):
@@ -111,7 +113,7 @@ class LearnedReward(LengthReward):
 
     weight = torch.ones((), requires_grad=True)
 
-    def __call__(self, x0, cond, target):
+    def __call__(self, x0, cond, target, prompts=None):
         return self.weight * torch.rand(len(x0))
 
 
@@ -124,7 +126,8 @@ def test_no_gradient_goes_into_the_reward(tmp_path):
 
 def test_a_reward_that_is_no_number_stops_the_run_with_its_step_and_seed(tmp_path):
     trainer = toy_trainer(tmp_path, lambda nfe: nfe * torch.nan)
-    with pytest.raises(FloatingPointError, match=r"the predictor's loss is nan at step 0, rank 0, seed 0"):
+    told = r"the predictor's reward is nan for an image in 4 of 4 groups, .* at step 0, rank 0, seed 0"
+    with pytest.raises(FloatingPointError, match=told):
         trainer.fit()
 
 
@@ -138,3 +141,67 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path):
 def test_more_minibatches_than_trajectories_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"predictor_trainer.minibatches=9 is more than the 8 trajectories"):
         toy_trainer(tmp_path, lambda nfe: nfe, prompts=2, samples=4, minibatches=9)
+
+
+class PartlyBlind(LengthReward):
+    """Cannot judge one image of the second group; a trajectory is worth the pixels it ends in."""
+
+    def __call__(self, x0, cond, target, prompts=None):
+        reward = x0.mean((1, 2, 3)).clone()
+        reward[5] = torch.nan
+        return reward
+
+
+def test_a_group_with_an_unjudged_image_is_left_out_and_counted(tmp_path):
+    """The update is that of the other groups alone: same advantages, same gradient."""
+    trainer = tiny_trainer(tmp_path, prompts=3, samples=4)
+    trainer.reward = PartlyBlind(lambda nfe: -0.1 * nfe)
+    rollout, judged = trainer.explore(trainer.stage.generator(0))
+    worth = trainer.reward.cost(judged.reward, rollout.trajectory.nfe)
+    advantage = trainer.compare(worth, 0)
+    assert (advantage[4:8] == 0).all()
+    assert trainer.watch.left_out == 1
+
+    rows = torch.tensor([0, 1, 2, 3, 8, 9, 10, 11])
+    alone = standardise(rloo(worth[rows].unflatten(0, (2, 4))), 4.0).flatten()
+    parameters = list(trainer.predictor.parameters())
+    gradients = []
+    for part, weight in ((rollout, advantage), (select(rollout, rows), alone)):
+        _, log_prob = replay(trainer.predictor, part)
+        loss, _ = trainer.surrogate(part, weight, log_prob.detach(), seed=0)
+        gradients.append(torch.autograd.grad(loss, parameters))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+
+
+class Worth(LengthReward):
+    """The same for every image, by the update."""
+
+    def __init__(self, values):
+        super().__init__(lambda nfe: 0 * nfe)
+        self.values = iter(values)
+
+    def __call__(self, x0, cond, target, prompts=None):
+        return torch.full((len(x0),), next(self.values))
+
+
+def test_a_run_stops_where_its_reward_rises_and_the_held_out_one_falls(tmp_path):
+    rising, falling = [0.0, 1.0, 2.1, 3.0, 4.0], [5.0, 4.0, 3.1, 2.0, 1.0]
+    choices = {"max_steps": 5, "guard": "stop", "guard_window": 5}
+    trainer = toy_trainer(tmp_path, lambda nfe: 0 * nfe, held_out=Worth(falling), **choices)
+    trainer.reward = Worth(rising)
+    with pytest.raises(RewardHackedError, match="over the last 5 updates up to step 4"):
+        trainer.fit()
+
+
+def test_running_out_of_memory_names_the_batch_and_what_halves_it(tmp_path):
+    trainer = toy_trainer(tmp_path, lambda nfe: nfe, prompts=4, samples=8)
+
+    def full(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.decode = full
+    told = (
+        r"out of memory with 32 trajectories \(.*prompts=4 times .*; predictor_trainer\.prompts=2 halves them"
+    )
+    with pytest.raises(MemoryError, match=told):
+        trainer.fit()

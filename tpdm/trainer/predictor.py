@@ -1,9 +1,10 @@
 """Trains a Time Predictor on a frozen denoiser: explore, compare, take clipped steps (TPDM, algorithm 1)."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Beta
 
@@ -11,12 +12,21 @@ from tpdm.objective.kl import kl, schedule_beta
 from tpdm.objective.ppo import importance_ratio, ppo_clip
 from tpdm.objective.rloo import rloo, standardise
 from tpdm.optimizer import Optimizer
-from tpdm.registry import NonNegative, Positive, Range, register
+from tpdm.registry import Fraction, NonNegative, Positive, Range, register
 from tpdm.reward.weighted import Reward
+from tpdm.runtime.memory import memory_for
 from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample, select
 from tpdm.trainer.pool import Pool
 from tpdm.trainer.stage import Stage, Stateful
+from tpdm.trainer.watch import Watch
 from tpdm.types import DenoiserLike, Rollout
+
+
+class Judged(NamedTuple):
+    """What the images of an update are worth: to the reward that is trained on, and to one that is not."""
+
+    reward: Float[Tensor, "B"]
+    held_out: Float[Tensor, "B"] | None
 
 
 @register("trainer", "predictor")
@@ -25,6 +35,7 @@ class PredictorTrainer:
     takes `epochs` passes over them in `minibatches` parts.
 
     `share_noise` starts the samples of a condition from one noise, so that they differ by their times alone.
+    `guard` is what happens where the reward rises over `guard_window` updates while `held_out` falls.
     """
 
     trains = "predictor"
@@ -46,6 +57,9 @@ class PredictorTrainer:
         kl_num_steps: Positive[int],
         kl_sharpness: NonNegative[float],
         clip_norm: Positive[float],
+        max_left_out: Fraction[float],
+        guard: Literal["off", "warn", "stop"],
+        guard_window: Annotated[int, Range(min=4)],
         report_every: Positive[int],
         save_every: Positive[int],
         *,
@@ -53,6 +67,7 @@ class PredictorTrainer:
         denoiser: DenoiserLike,
         sampler: AdaptiveSampler,
         reward: Reward,
+        held_out: Reward | None,
         decode: Callable[[Tensor], Tensor],
         pool: Pool,
         optimizer: Callable[..., Optimizer],
@@ -64,9 +79,12 @@ class PredictorTrainer:
         self.clip, self.advantage_clip = clip, advantage_clip
         self.entropy, self.kl, self.kl_num_steps, self.kl_sharpness = entropy, kl, kl_num_steps, kl_sharpness
         self.clip_norm, self.report_every, self.save_every = clip_norm, report_every, save_every
-        self.denoiser, self.sampler, self.reward, self.decode = denoiser, sampler, reward, decode
+        self.denoiser, self.sampler, self.decode = denoiser, sampler, decode
+        self.reward, self.held_out = reward, held_out
+        self.watch = Watch(max_left_out, guard_window, guard)
+        self.memory = memory_told(prompts, samples, minibatches)
         self.stage, self.accelerator = stage, stage.accelerator
-        self.pool = pool.to(self.accelerator.device)
+        self.pool = pool
         self.predictor = predictor.to(self.accelerator.device)
         self.optimizer, self.lr = optimizer(self.predictor.parameters(), max_steps)
         self.replayed = self.accelerator.prepare_model(self.predictor)  # sums gradients over processes
@@ -78,26 +96,48 @@ class PredictorTrainer:
 
     def fit(self) -> dict[str, Tensor]:
         """Trains to `max_steps`, from the newest checkpoint if there is one; returns the weights."""
-        parts: dict[str, Stateful] = {"predictor": self.predictor, "optimizer": self.optimizer, "lr": self.lr}
+        parts: dict[str, Stateful] = {
+            "predictor": self.predictor,
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            "watch": self.watch,
+        }
         for step in self.stage.steps(self.max_steps, self.save_every, parts):
             generator = self.stage.generator(step)
-            rollout, reward = self.explore(generator)
-            cost = self.reward.cost(reward, rollout.trajectory.nfe)
-            advantage = rloo(cost.unflatten(0, (self.prompts, self.samples)))
-            advantage = standardise(advantage, self.advantage_clip).flatten()
-            stats = self.improve(rollout, advantage, step, generator)
-            self.report(step, rollout, reward, stats)
+            with memory_for(*self.memory["explore"]):
+                rollout, judged = self.explore(generator)
+            advantage = self.compare(self.reward.cost(judged.reward, rollout.trajectory.nfe), step)
+            with memory_for(*self.memory["improve"]):
+                stats = self.improve(rollout, advantage, step, generator)
+            self.report(step, rollout, judged, stats)
         return self.predictor.state_dict()
 
     @torch.no_grad()
-    def explore(self, generator: torch.Generator) -> tuple[Rollout, Tensor]:
+    def explore(self, generator: torch.Generator) -> tuple[Rollout, Judged]:
         """A fresh rollout of prompts * samples trajectories, and what their images are worth."""
         index = torch.randint(len(self.pool.cond), (self.prompts,), generator=generator)
-        noise, cond, target = self.pool.pick(index.to(self.pool.cond.device), self.samples)
+        noise, cond, target, prompts = self.pool.pick(index, self.samples, self.accelerator.device)
         self.predictor.eval()
         rollout = self.sampler.rollout(self.predictor, self.denoiser, noise, cond, sample(generator))
-        x0, target = self.decode(rollout.trajectory.x0), self.decode(target)
-        return rollout, self.reward(x0, cond, target)
+        x0 = self.decode(rollout.trajectory.x0)
+        target = None if target is None else self.decode(target)
+        held_out = None if self.held_out is None else self.held_out(x0, cond, target, prompts)
+        return rollout, Judged(self.reward(x0, cond, target, prompts), held_out)
+
+    def compare(self, worth: Float[Tensor, "B"], step: int) -> Float[Tensor, "B"]:
+        """Advantages of trajectories within their groups, the samples of one prompt.
+
+        A group with an image that could not be judged is left out: its advantage is 0, and the others' make
+        up for its part in the mean.
+        """
+        groups = worth.unflatten(0, (self.prompts, self.samples))
+        complete = groups.isfinite().all(1)
+        if fault := self.watch.count(~self.accelerator.gather(complete)):
+            raise self.stage.not_finite(fault, step)
+        advantage = torch.zeros_like(groups)
+        judged = standardise(rloo(groups[complete]), self.advantage_clip)
+        advantage[complete] = judged * (self.prompts / max(len(judged), 1))
+        return advantage.flatten()
 
     def improve(
         self, rollout: Rollout, advantage: Tensor, step: int, generator: torch.Generator
@@ -157,16 +197,40 @@ class PredictorTrainer:
         order = torch.randperm(count, generator=generator)
         return (part.sort().values.to(self.accelerator.device) for part in order.chunk(self.minibatches))
 
-    def report(self, step: int, rollout: Rollout, reward: Tensor, stats: dict[str, Tensor]) -> None:
+    def report(self, step: int, rollout: Rollout, judged: Judged, stats: dict[str, Tensor]) -> None:
         nfe = rollout.trajectory.nfe.float()
-        seen = {"reward": reward.mean(), "nfe": nfe.mean(), "nfe_std": nfe.std(), **stats}
+        means = {name: finite_mean(x) for name, x in judged._asdict().items() if x is not None}
+        if self.held_out is not None:
+            both = self.accelerator.reduce(torch.stack([means["reward"], means["held_out"]]), "mean")
+            self.watch.compare(step, *both.tolist())
+        seen = {**means, "nfe": nfe.mean(), "nfe_std": nfe.std(), **stats}
         values = {name: value.item() for name, value in seen.items()}
-        values["lr"] = float(self.lr.get_last_lr()[0])
+        values |= {"lr": float(self.lr.get_last_lr()[0]), "left_out": float(self.watch.left_out)}
         due = step % self.report_every == 0 or step + 1 == self.max_steps
         shown = ("reward", "nfe", "entropy", "importance", "clip_share")
         self.stage.report(step, values if due else {}, {name: values[name] for name in shown})
         if due:
             self.stage.tracker.histogram(step, "steps", nfe, self.stage.name)
+
+
+def memory_told(prompts: int, samples: int, minibatches: int) -> dict[str, tuple[str, str]]:
+    """What each half of an update keeps in memory, and what halves that."""
+    rows, parts = prompts * samples, f"predictor_trainer.minibatches={minibatches}"
+    sizes = f"predictor_trainer.prompts={prompts} times predictor_trainer.samples={samples}"
+    return {
+        "explore": (
+            f"{rows} trajectories ({sizes})",
+            f"predictor_trainer.prompts={prompts // 2 or 1} halves them",
+        ),
+        "improve": (
+            f"the steps of {-(-rows // minibatches)} trajectories ({sizes}, over {parts})",
+            f"predictor_trainer.minibatches={2 * minibatches} halves them",
+        ),
+    }
+
+
+def finite_mean(values: Tensor) -> Tensor:
+    return values[values.isfinite()].mean()
 
 
 def check_minibatches(minibatches: int, trajectories: int) -> None:

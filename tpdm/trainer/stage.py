@@ -118,11 +118,14 @@ class Stage:
     def check_finite(self, value: Tensor, step: int, what: str = "loss") -> None:
         """Raises FloatingPointError; the newest checkpoint, from before, stays."""
         if not torch.isfinite(value):
-            rank = self.accelerator.process_index
-            raise FloatingPointError(
-                f"the {self.name}'s {what} is {value.item()} at step {step}, rank {rank}, seed {self.seed}; "
-                f"its last checkpoint is kept in {self.checkpoints.folder}"
-            )
+            raise self.not_finite(f"{what} is {value.item()}", step)
+
+    def not_finite(self, what: str, step: int) -> FloatingPointError:
+        rank = self.accelerator.process_index
+        return FloatingPointError(
+            f"the {self.name}'s {what} at step {step}, rank {rank}, seed {self.seed}; "
+            f"its last checkpoint is kept in {self.checkpoints.folder}"
+        )
 
     def check_overflow(self, norm: Tensor, step: int, scaler: torch.amp.GradScaler) -> None:
         """The same for a gradient's norm, but where float16 overflowed: the scaler skips that step."""
