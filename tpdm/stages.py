@@ -139,10 +139,7 @@ class Training:
         self.accelerator.wait_for_everyone()
 
     def reward(self, cfg: Config) -> Reward:
-        """What trajectories are judged by; the classifier is trained for none but those that read it."""
-        judged = "classifier" in (cfg["name"], *cfg.get("terms", ()))
-        classifier = self.classifier if judged else None
-        return build("reward", cfg, classifier=classifier, device=self.accelerator.device)
+        return build("reward", cfg, classifier=self.classifier, device=self.accelerator.device)
 
     def pool(self, denoiser: DenoiserLike, settings: Config, targets: bool) -> Pool:
         """What to explore from, the same at every start and for a second predictor.
