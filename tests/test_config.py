@@ -34,7 +34,7 @@ REACHED_BY = {
     **{("reward", name): ["reward.path=nowhere"] for name in PUBLISHED},
     ("trainer", "predictor"): ["trainer@predictor_trainer=predictor"],
 }
-GROUPS = sorted({group for group, _ in FILES} - {"launcher", "predictor/arch"})
+GROUPS = sorted({group for group, _ in FILES} - {"predictor/arch"})
 COMPONENTS = [(group, name) for group in GROUPS for name in names(group)]
 
 

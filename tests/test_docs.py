@@ -34,6 +34,7 @@ def test_a_command_of_the_documentation_is_accepted(command):
     entry = importlib.import_module(module)
     words = [word for word in words if word not in FLAGS]
     folder, name = str(config_dir()), module.removeprefix("tpdm.")
+    words = [f"sweep={word}" if name == "report" and "=" not in word else word for word in words]
     if "-cd" in words:
         at = words.index("-cd")
         experiment = compose_experiment(ROOT / words[at + 1], words[at + 3], words[at + 4 :])

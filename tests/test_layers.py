@@ -12,12 +12,23 @@ import tpdm
 ROOT = Path(tpdm.__file__).parent
 FLOORS = [
     {"train", "sample", "evaluate", "prepare", "report", "benchmark", "demo"},  # entries
-    {"cli", "stages", "codec_training", "drawing", "dry_run", "measuring", "preparing"},
-    {"check", "finished", "starting"},
+    {"cli", "stages", "codec_training", "drawing", "dry_run", "measuring", "preparing", "leaderboard"},
+    {"check", "finished", "starting", "sharing"},
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},
-    {"model", "predictor", "denoiser", "sampler", "reward", "objective", "data", "optimizer", "parallel"},
+    {
+        "model",
+        "predictor",
+        "denoiser",
+        "sampler",
+        "reward",
+        "objective",
+        "data",
+        "optimizer",
+        "parallel",
+        "launcher",
+    },  # fmt: skip
     {"codec"},
     {"nn", "scheduler", "density", "guidance", "runtime"},
     {"types", "registry"},

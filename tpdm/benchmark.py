@@ -35,6 +35,7 @@ class Settings(TypedDict):
     sampler: Component
     data: Component
     codec: Component
+    launcher: Component
 
 
 @entry("benchmark", Settings)

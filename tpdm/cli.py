@@ -53,23 +53,26 @@ def config_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]]:
+def entry(config_name: str, schema: type, first: str | None = None) -> Callable[[Main], Callable[[], None]]:
     """Makes `main(cfg)` a command.
 
     Its config is conf/<config_name>.yaml, `schema` the TypedDict of what that may hold, and its help the
-    docstring of its module.
+    docstring of its module. A first word without "=" is the value of the key `first`.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
         statuses: list[int] = []
 
+        def attempt(action: Callable[[], Any], debug: bool) -> None:
+            # recorded, not raised, so that the other jobs of a sweep still run
+            statuses.append(_status(action, debug, tell=describe))
+
         @functools.wraps(main)
         def job(cfg: DictConfig) -> None:
-            # recorded, not raised, so that the other jobs of a sweep still run
-            statuses.append(
-                _status(lambda: main(_checked(cfg, schema)), debug=bool(cfg.get("debug")), tell=describe)
-            )
+            attempt(lambda: main(_checked(cfg, schema)), debug=bool(cfg.get("debug")))
 
+        # for the launcher, which composes jobs here and runs them elsewhere
+        vars(job).update(command=config_name, attempt=attempt, plain=lambda cfg: _plain(cfg, schema))
         command = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)
 
         @functools.wraps(main)
@@ -78,6 +81,8 @@ def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]
                 print(_help(main, schema))
                 return
             statuses.clear()
+            if first and len(sys.argv) > 1 and not sys.argv[1].startswith("-") and "=" not in sys.argv[1]:
+                sys.argv[1] = f"{first}='{sys.argv[1]}'"
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print
             OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
             statuses.append(_status(command, debug="debug=true" in sys.argv, tell=_composing))
@@ -89,10 +94,16 @@ def entry(config_name: str, schema: type) -> Callable[[Main], Callable[[], None]
     return decorate
 
 
-def _checked(cfg: DictConfig, schema: type) -> dict[str, Any]:
-    """The config as dicts and lists, valid; a job of a sweep gets a folder of its own."""
+def _plain(cfg: DictConfig, schema: type) -> dict[str, Any]:
+    """The config as dicts and lists, valid."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     validate(plain, schema)
+    return plain
+
+
+def _checked(cfg: DictConfig, schema: type) -> dict[str, Any]:
+    """The same; a job of a sweep gets a folder of its own."""
+    plain = _plain(cfg, schema)
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN and plain.get("run_name"):
         plain["run_name"] += f"_{job.job.num}"
@@ -182,7 +193,6 @@ def _help(main: Main, schema: type) -> str:
     """The command's docstring and the choices of its groups; Hydra's own help takes a second."""
     kinds = get_type_hints(schema)
     groups = {ALIASES.get(key, key) for key in kinds if Component in (kinds[key], *get_args(kinds[key]))}
-    groups.add("launcher")
     shown = {group: known for group, known in _choices().items() if group.split("/")[0] in groups}
     lines = [f"  {group}: {', '.join(known)}" for group, known in shown.items()]
     about = inspect.getdoc(inspect.getmodule(main)) or ""

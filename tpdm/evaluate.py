@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from tpdm.cli import entry
-from tpdm.registry import Positive
+from tpdm.registry import Component, Positive
 
 
 class Settings(TypedDict):
@@ -26,6 +26,7 @@ class Settings(TypedDict):
     batch_size: Positive[int] | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
+    launcher: Component
 
 
 @entry("evaluate", Settings)

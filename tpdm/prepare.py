@@ -33,6 +33,7 @@ class Settings(TypedDict):
     seed: NonNegative[int]
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
+    launcher: Component
 
 
 @entry("prepare", Settings)

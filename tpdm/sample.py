@@ -36,6 +36,7 @@ class Settings(TypedDict):
     debug: bool
     guidance: Component | None
     sampler: Component | None
+    launcher: Component
 
 
 @entry("sample", Settings)

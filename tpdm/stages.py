@@ -17,11 +17,13 @@ from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.registry import build
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.atomic import write_bytes
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
 from tpdm.runtime.sharding import whole
 from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
+from tpdm.sharing import deciding, turn
 from tpdm.starting import accelerator_of, open_run
 from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool, with_targets
 from tpdm.trainer.stage import Stage
@@ -74,6 +76,9 @@ class Training:
         if self.cfg["denoiser"] is not None:
             self.adopt(Path(self.cfg["denoiser"]))
             return
+        if self.cfg["denoisers"] is not None:
+            self.share(Path(self.cfg["denoisers"]))
+            return
         torch.manual_seed(self.cfg["seed"])
         backbone = self.assembly.backbone()
         preview = self.preview()
@@ -105,6 +110,23 @@ class Training:
             for weights in ("denoiser_raw", "denoiser"):
                 here = {**config, "codec": self.cfg["codec"]}  # the same weights, perhaps elsewhere
                 save_artifact(self.run.folder / weights, here, state, weights=f"from {folder}")
+        self.accelerator.wait_for_everyone()
+
+    def share(self, root: Path) -> None:
+        """Copies the denoiser that runs with the same settings share, trained first where nobody has done it.
+
+        With its metrics and previews: this run is the one that training it alone would have left.
+        """
+        with turn(root, deciding(self.cfg, self.accelerator), self.accelerator) as shared:
+            alone = Training({**self.cfg, "denoisers": None}, shared, self.accelerator)
+            alone.denoiser()
+            alone.tracker.close()
+        if self.accelerator.is_main_process:
+            self.tracker.adopt(shared.folder, "denoiser")
+            for name in ("timings.json", "training.gif"):
+                write_bytes(self.run.folder / name, (shared.folder / name).read_bytes())
+            for name, weights in (("denoiser_raw", "raw"), ("denoiser", "ema")):
+                save_artifact(self.run.folder / name, *load_artifact(shared.folder / name), weights=weights)
         self.accelerator.wait_for_everyone()
 
     def predictor(self, name: str, cfg: Config, max_steps: int) -> None:

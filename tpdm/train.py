@@ -27,6 +27,7 @@ class Settings(TypedDict):
     run_name: str | None
     runs: str
     denoiser: str | None
+    denoisers: str | None
     stage: Literal["codec"] | None
     seed: Annotated[int, Range(min=0, max=2**63 - 1)]
     device: Literal["auto", "cpu", "cuda"]
@@ -55,6 +56,7 @@ class Settings(TypedDict):
     codec_optimizer: Component
     baseline: Component | None
     evaluation: Component | None
+    launcher: Component
 
 
 @entry("train", Settings)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import subprocess
 
 SPINS = "5000"  # a tenth of a millisecond
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of glibc's mallopt
@@ -25,3 +26,23 @@ def settle() -> None:
         return  # not glibc
     mallopt(MMAP_THRESHOLD, LARGEST)
     mallopt(TRIM_THRESHOLD, LARGEST)
+
+
+FIRST_PORT, PORTS = 20000, 20000
+
+
+def join_srun() -> None:
+    """Tells torch which task of a plain `srun` this process is, unless somebody has told it already."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks == 1 or "RANK" in os.environ:
+        return
+    nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+    first = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
+    step = 97 * int(os.environ["SLURM_JOB_ID"]) + int(os.environ["SLURM_STEP_ID"])
+    os.environ.update(
+        RANK=os.environ["SLURM_PROCID"],
+        LOCAL_RANK=os.environ["SLURM_LOCALID"],
+        WORLD_SIZE=str(tasks),
+        MASTER_ADDR=first,
+        MASTER_PORT=str(FIRST_PORT + step % PORTS),
+    )

@@ -25,6 +25,10 @@ UNSET = "unset"
 LONGEST = 255  # bytes of a file name, on every file system in use
 
 
+class InUseError(ValueError):
+    """Another process holds the folder."""
+
+
 class Run:
     """`runs/<name>/`, made by `create` (to train) or found by `open` (to sample and evaluate)."""
 
@@ -57,23 +61,25 @@ class Run:
         raise ValueError(f"run={folder} {seen}{hint}")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the folder against other processes; the kernel lets go of it when this process dies."""
+    def lock(self, patience_s: float = 0) -> Iterator[None]:
+        """Holds the folder against other processes; the kernel lets go of it when this process dies.
+
+        InUseError where another process still holds it after `patience_s`.
+        """
         with open(self.folder / LOCK, "ab+", buffering=0) as file:  # no room shows at the write, once
-            self._claim(file)
+            self._claim(file, time.monotonic() + patience_s)
             try:
                 yield
             finally:  # forked workers share the lock, so closing the file would not let go of it
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _claim(self, file: IO[bytes]) -> None:
+    def _claim(self, file: IO[bytes], until: float) -> None:
         with naming(self.folder / LOCK):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.folder} is in use by {_holder(file)}; wait, or stop it first"
-                ) from None
+            while not _locked(file):
+                if time.monotonic() < until:
+                    time.sleep(0.2)
+                    continue
+                raise InUseError(f"{self.folder} is in use by {_holder(file)}; wait, or stop it first")
             file.truncate(0)
             file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
 
@@ -138,6 +144,14 @@ def check_name(name: str | None) -> None:
         raise ValueError(f"run_name={name!r} is not a plain folder name; leave out '/' and '..'")
     if (size := len(os.fsencode(name))) > LONGEST:
         raise ValueError(f"run_name={name[:40]}... has {size} bytes; a folder's name has at most {LONGEST}")
+
+
+def _locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _new_folder(root: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,20 @@ class Tracker:
             writer.close()
         self._writers[stage] = self._new_writer(str(self.events / stage), purge_step=step + 1)
 
+    def adopt(self, folder: Path, stage: str) -> None:
+        """Takes over what the tracker of another run logged of that stage, in place of what is here."""
+        self.rewind(stage, -1)
+        with (
+            open(self.path, "rb") as own,
+            open(folder / METRICS, "rb") as other,
+            whole_file(self.path) as whole,
+        ):
+            whole.writelines(line for line in other if json.loads(line)["stage"] == stage)
+            whole.writelines(own)
+        self._writers.pop(stage).close()
+        shutil.rmtree(self.events / stage, ignore_errors=True)
+        shutil.copytree(folder / EVENTS / stage, self.events / stage)
+
     def flush(self) -> None:
         """Brings what was logged to the disk; called before the checkpoint that will not log it again."""
         with naming(self.path), open(self.path, "ab") as file:
@@ -86,6 +101,8 @@ class NullTracker:
     def histogram(self, step: int, name: str, values: Tensor, stage: str) -> None: ...
 
     def rewind(self, stage: str, step: int) -> None: ...
+
+    def adopt(self, folder: Path, stage: str) -> None: ...
 
     def flush(self) -> None: ...
 

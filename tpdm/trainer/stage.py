@@ -5,12 +5,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from PIL.Image import Image
 from torch import Tensor, nn
 
 from tpdm.runtime.checkpoint import Checkpoints
-from tpdm.runtime.interrupt import Interrupt
+from tpdm.runtime.interrupt import Asked, Interrupt, Preempted
 from tpdm.runtime.progress import Progress
 from tpdm.runtime.run import Run
 from tpdm.runtime.sharding import load_whole, whole
@@ -62,11 +63,13 @@ class Stage:
             for step in range(first, max_steps):
                 torch.manual_seed(self.step_seed(step))  # dropout; all else draws from `generator(step)`
                 yield step
-                stop = self.on_any_process(interrupt.requested)
-                if (step + 1) % save_every == 0 or step + 1 == max_steps or stop:
+                asked = self.on_any_process(interrupt.asked)
+                if (step + 1) % save_every == 0 or step + 1 == max_steps or asked:
                     self.save(step + 1, parts, stopwatch)
-                if stop:
-                    raise KeyboardInterrupt(f"{self.name} stopped after step {step + 1} of {max_steps}")
+                    interrupt.saved()
+                if asked >= Asked.STOP:
+                    stopped = Preempted if asked == Asked.REQUEUE else KeyboardInterrupt
+                    raise stopped(f"{self.name} stopped after step {step + 1} of {max_steps}")
 
     def restore(self, parts: Mapping[str, Stateful]) -> int:
         """Loads the newest checkpoint into `parts`; the step to go on with, 0 where there is none."""
@@ -90,12 +93,13 @@ class Stage:
             self.checkpoints.save(step, state)
             stopwatch.save()
 
-    def on_any_process(self, asked: bool) -> bool:
-        """Whether any process was asked: a signal that meets them in different steps must not part them."""
+    def on_any_process(self, asked: Asked) -> Asked:
+        """The most that any process was asked: a signal that meets them in different steps parts nobody."""
         if self.accelerator.num_processes == 1:
             return asked
-        count = torch.tensor(int(asked), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(count, "sum"))
+        most = torch.tensor(int(asked), device=self.accelerator.device)
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return Asked(int(most))
 
     def step_seed(self, step: int) -> int:
         """A function of (seed, stage, rank, step): a resumed run draws what an unbroken one would."""

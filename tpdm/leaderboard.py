@@ -1,0 +1,112 @@
+"""The runs of a sweep beside each other: who is done, who came how far, and at what price."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tpdm.launcher.states import GONE, QUEUED, RUNNING, states
+from tpdm.launcher.sweep import DONE, Sent, Sweep
+from tpdm.runtime.atomic import read_json, write_text
+from tpdm.runtime.page import Point, page
+
+LEADERBOARD, PAGE, HPARAMS = "leaderboard.csv", "report.html", "hparams"
+NUMBERS = ("nfe", "nfe_std", "mse", "frechet", "accuracy", "images_per_second", "seconds")
+BEST_FIRST = "mse"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job, and what its run's summary.json says of its own schedule on all scenes."""
+
+    job: Sent
+    state: str  # queued, running, done, failed
+    numbers: Mapping[str, float | None]
+    commit: str | None
+
+    def cells(self) -> dict[str, Any]:
+        return {"run": self.job.name, **self.job.swept, "state": self.state, **self.numbers,
+                "commit": self.commit, "job": self.job.id}  # fmt: skip
+
+
+def report(folder: Path) -> None:
+    """Prints the state of every job; writes the table, the page and TensorBoard's HParams."""
+    sweep = Sweep.open(folder)
+    table = rows(sweep)
+    for row in table:
+        print(f"{row.state:<8} {row.job.id:<12} {row.job.name}")
+    counts = {
+        state: sum(row.state == state for row in table) for state in ("done", RUNNING, QUEUED, "failed")
+    }
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    write_text(folder / LEADERBOARD, as_csv(table))
+    write_text(folder / PAGE, as_page(sweep, table))
+    write_hparams(folder / HPARAMS, [row for row in table if row.state == "done"])
+    print(f"{folder / LEADERBOARD}, {folder / PAGE}; tensorboard --logdir {folder / HPARAMS}")
+
+
+def rows(sweep: Sweep) -> list[Row]:
+    """The best first, and those without a result after them."""
+    jobs = list(sweep.sent().values())
+    known: dict[str, str] = {}
+    for cluster in {job.cluster for job in jobs}:
+        known |= states(
+            [job.id for job in jobs if job.cluster == cluster and not sweep.done(job.name)], cluster
+        )
+    found = [_row(sweep, job, known.get(job.id, GONE)) for job in jobs]
+    return sorted(found, key=lambda row: (row.numbers[BEST_FIRST] is None, row.numbers[BEST_FIRST] or 0))
+
+
+def _row(sweep: Sweep, job: Sent, state: str) -> Row:
+    if sweep.done(job.name):
+        summary = read_json(sweep.folder / job.name / DONE)
+        first = next(iter(summary["tables"].values()))[0]
+        numbers = {**first, "seconds": round(sum(summary["seconds"].values()), 1)}
+        return Row(job, "done", {name: numbers.get(name) for name in NUMBERS}, summary["commit"])
+    results = sweep.results(job)
+    if len(results) == job.ranks:
+        state = "done" if not any(results.values()) else "failed"
+    elif state not in (QUEUED, RUNNING):
+        state = "failed"
+    return Row(job, state, dict.fromkeys(NUMBERS), None)
+
+
+def as_csv(table: Sequence[Row]) -> str:
+    text = io.StringIO()
+    cells = [row.cells() for row in table]
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in cells for key in row)))
+    writer.writeheader()
+    writer.writerows(cells)
+    return text.getvalue()
+
+
+def as_page(sweep: Sweep, table: Sequence[Row]) -> str:
+    points = [
+        Point(row.job.name, float(row.numbers["nfe"] or 0), float(row.numbers[BEST_FIRST] or 0))
+        for row in table
+        if row.numbers["nfe"] is not None and row.numbers[BEST_FIRST] is not None
+    ]
+    pictures = {row.job.name: _picture(sweep.folder / row.job.name / "samples.png") for row in table}
+    axes = ("denoiser calls (NFE)", "mean squared error against the exact ODE")
+    return page(sweep.folder.name, [row.cells() for row in table], points, axes, pictures)
+
+
+def _picture(path: Path) -> str | None:
+    return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
+
+
+def write_hparams(folder: Path, table: Sequence[Row]) -> None:
+    """A session for each run, anew."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    for row in table:
+        metrics = {name: float(value) for name, value in row.numbers.items() if value is not None}
+        with SummaryWriter(str(folder)) as writer:
+            writer.add_hparams(dict(row.job.swept), metrics, run_name=row.job.name)
