@@ -13,7 +13,7 @@ ROOT = Path(tpdm.__file__).parent
 FLOORS = [
     {"train", "sample", "evaluate", "prepare", "report", "benchmark", "demo"},  # entries
     {"cli", "stages", "codec_training", "drawing", "dry_run", "measuring", "preparing", "leaderboard"},
-    {"check", "finished", "starting", "sharing"},
+    {"check", "finished", "published", "starting", "sharing"},
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},

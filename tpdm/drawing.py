@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from tpdm.assembly import device_of
 from tpdm.finished import FinishedRun
+from tpdm.published import Published
+from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.plots import png, sample_grid
 from tpdm.sampler.noise import generators
+from tpdm.types import Condition, cat_conditions
+
+RGB = 3  # channels that a picture can show
 
 
 def draw(cfg: dict[str, Any]) -> None:
@@ -21,18 +27,45 @@ def draw(cfg: dict[str, Any]) -> None:
     spans = parse_seeds(cfg["seeds"])
     columns = parse_grid(cfg["grid"], sum(span.stop - span.start for span in spans))
     seeds = [seed for span in spans for seed in span]
-    finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
-    cond = conditions(finished.assembly.data("test"), cfg["labels"], seeds)
+    finished = opened(cfg)
+    cond = conditions(finished.data(), cfg["labels"], seeds)
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
     sampler = finished.sampler(settings, Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None)
     scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
     guidance = cfg["guidance"] or finished.cfg["guidance"]
 
     images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
-    path = Path(cfg["out"]) if cfg["out"] else finished.run.folder / f"sample_{settings['name']}.png"
+    path = Path(cfg["out"]) if cfg["out"] else finished.picture(settings["name"])
     path.parent.mkdir(parents=True, exist_ok=True)
+    if images.shape[1] > RGB:
+        keep_latents(path.with_suffix(".safetensors"), images)
     png(sample_grid(images, [f"{n} NFE" for n in nfe.tolist()], columns=columns, scale=6), path)
     print(f"{path}: {len(seeds)} images, mean NFE {nfe.float().mean():.2f}")
+
+
+def opened(cfg: dict[str, Any]) -> FinishedRun | Published:
+    """Where the samples come from. Raises ValueError where that is not one place, or is not there."""
+    if (cfg["run"] is None) == (cfg["checkpoint"] is None):
+        what = (
+            "is missing; give it as run=VALUE"
+            if cfg["run"] is None
+            else "and checkpoint exclude each other; give run=VALUE"
+        )
+        raise ValueError(f"run {what}, or checkpoint=FILE for a published model")
+    device = device_of(cfg["device"])
+    if cfg["checkpoint"] is not None:
+        path = Path(cfg["checkpoint"])
+        return Published(path, device, cfg["ema"], cfg["num_heads"], cfg["codec"])
+    for key in ("codec", "num_heads"):
+        if cfg[key] is not None:
+            raise ValueError(f"{key} is a setting for checkpoint=FILE; run={cfg['run']} has its own")
+    return FinishedRun.open(cfg["run"], device, cfg["ema"])
+
+
+def keep_latents(path: Path, latents: Tensor) -> None:
+    """Beside a picture that shows three channels of them."""
+    with whole_file(path) as file:
+        file.write(safetensors.torch.save({"latents": latents.contiguous()}))
 
 
 def parse_seeds(seeds: int | str | list[int | str]) -> list[range]:
@@ -56,10 +89,10 @@ def parse_grid(grid: str, count: int) -> int:
     return columns
 
 
-def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Tensor:
+def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Condition:
     """A row of labels per seed: the same for all, a list for each, or drawn from the test set by the seed."""
     if labels is None:
-        return torch.cat([data.batch(1, generator)[1] for generator in generators(seeds, stream=3)])
+        return cat_conditions([data.batch(1, generator)[1] for generator in generators(seeds, stream=3)])
     nested = any(isinstance(label, list) for label in labels)
     rows = [row if isinstance(row, list) else [row] for row in labels] if nested else [labels]
     cond = torch.cat([data.parse_labels(row) for row in rows])

@@ -13,8 +13,8 @@ from tpdm.registry import Component, NonNegative, build, validate
 from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import CONFIG, Run
-from tpdm.sampler.noise import initial_noise
-from tpdm.types import Trajectory
+from tpdm.sampler.batched import in_batches
+from tpdm.types import Condition
 
 SUMMARY = "summary.json"
 PREDICTORS = {"predictor": "predictor", "time_only": "sees only t"}  # folder: name in the table
@@ -52,25 +52,27 @@ class FinishedRun:
             )
         return build("sampler", cfg, predictor=self.predictor(folder))
 
-    @torch.no_grad()
+    def picture(self, name: str) -> Path:
+        """Where a picture goes that nobody named."""
+        return self.run.folder / f"sample_{name}.png"
+
+    def data(self) -> Any:
+        """Where labels come from that nobody gave."""
+        return self.assembly.data("test")
+
     def sample(
         self,
         sampler: Any,
         seeds: Sequence[int],
-        cond: Tensor,
+        cond: Condition,
         guidance_scale: float,
         guidance: dict[str, Any],
         batch_size: int,
     ) -> tuple[Tensor, Tensor]:
         """(images, NFE) of each seed, which do not depend on the batches they are drawn in."""
         denoiser = self.assembly.guided(self.denoiser, guidance_scale, guidance)
-        parts: list[Trajectory] = []
-        for start in range(0, len(seeds), batch_size):
-            chosen = slice(start, start + batch_size)
-            noise = initial_noise(seeds[chosen], self.assembly.shape).to(self.device)
-            parts.append(sampler(denoiser, noise, cond[chosen].to(self.device), seeds[chosen]))
-        x0 = torch.cat([part.x0 for part in parts])
-        return self.assembly.codec.decode(x0).cpu(), torch.cat([part.nfe for part in parts]).cpu()
+        x0, nfe = in_batches(sampler, denoiser, seeds, cond, self.assembly.shape, batch_size, self.device)
+        return self.assembly.codec.decode(x0).cpu(), nfe.cpu()
 
     def evaluate(self, batch_size: int | None = None) -> dict[str, Any]:
         """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json."""

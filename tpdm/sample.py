@@ -1,7 +1,11 @@
-"""python -m tpdm.sample run=FOLDER [key=value | group=choice ...]
+"""python -m tpdm.sample run=FOLDER | checkpoint=FILE [key=value | group=choice ...]
 
 Draws images from a finished run, with its own sampler or any other.
 An image depends on its seed and its labels alone, not on the batch.
+
+A checkpoint is a published DiT, DiffiT or TLD, by its own names, as .pt or .safetensors. It is drawn from by
+25 steps of DPM-Solver++(2M) at the guidance of its authors, on all channels unless guidance.channels says
+otherwise; without a codec the latents are kept beside a picture of their first three channels.
 
 Examples:
   python -m tpdm.sample run=runs/NAME seeds=0-63 grid=8x8
@@ -9,6 +13,9 @@ Examples:
   python -m tpdm.sample run=runs/NAME sampler=euler steps=8
   python -m tpdm.sample run=runs/NAME sampler=dpmpp_2m sampler/grid=shifted steps=6
   python -m tpdm.sample run=runs/NAME guidance_scale=2 ema=false out=guided.png
+  python -m tpdm.sample checkpoint=DiT-XL-2-256x256.pt labels=[207] seeds=0-3 codec=sd_vae
+  python -m tpdm.sample checkpoint=DiT.pt guidance=constant guidance.channels=3 guidance_scale=4
+  python -m tpdm.sample checkpoint=DiT.pt sampler=ddpm sampler/grid=respaced steps=250
 """
 
 from __future__ import annotations
@@ -22,7 +29,9 @@ from tpdm.registry import Component, NonNegative, Positive
 class Settings(TypedDict):
     """What conf/sample.yaml holds."""
 
-    run: str
+    run: str | None
+    checkpoint: str | None
+    num_heads: Positive[int] | None
     labels: list[int | str | list[int | str]] | None
     seeds: NonNegative[int] | list[NonNegative[int] | str] | str
     grid: str
@@ -34,6 +43,7 @@ class Settings(TypedDict):
     out: str | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
+    codec: Component | None
     guidance: Component | None
     sampler: Component | None
     launcher: Component

@@ -30,7 +30,10 @@ class Official(ABC):
         """All tensors under the names that they have here, in the sizes that they have here."""
 
     def load_into(self, model: nn.Module) -> None:
-        weights = self.weights(model)
+        try:
+            weights = self.weights(model)
+        except RuntimeError as error:  # of tensors that were to be turned or copied
+            raise ValueError(f"the official weights do not fit each other: {error}") from None
         if self.left:
             raise ValueError(f"the official weights hold {min(self.left)}, which this model does not have")
         for name, wanted in model.state_dict().items():
@@ -40,9 +43,12 @@ class Official(ABC):
         model.load_state_dict(weights)
         model.eval()
 
-    def look(self, name: str) -> Tensor:
+    def look(self, name: str, ndim: int | None = None) -> Tensor:
         if name not in self.left:
             raise ValueError(f"the official weights lack {name}")
+        if ndim not in (None, self.left[name].ndim):
+            seen = tuple(self.left[name].shape)
+            raise ValueError(f"the official {name} has {ndim} axes, and here it is {seen}")
         return self.left[name]
 
     def take(self, name: str) -> Tensor:
@@ -71,20 +77,21 @@ class OfficialTransformer(Official):
     """What DiT and DiffiT have in common: everything outside of the blocks."""
 
     def sizes(self) -> dict[str, Any]:
-        width, channels, patch_size, _ = self.look("x_embedder.proj.weight").shape
+        width, channels, patch_size, _ = self.look("x_embedder.proj.weight", 4).shape
         return {
             "width": width,
             "depth": self.depth("blocks"),
             "patch_size": patch_size,
             "max_frequency": 1000.0,
             "label_dropout": 0.1,
-            "shape": square(channels, self.look("pos_embed").shape[1], patch_size),
-            "cond": CondSpec(slots=1, symbols=len(self.look("y_embedder.embedding_table.weight")) - 1),
-            "outputs": len(self.look("final_layer.linear.bias")) // (channels * patch_size**2),
+            "shape": square(channels, self.look("pos_embed", 3).shape[1], patch_size),
+            "cond": CondSpec(slots=1, symbols=len(self.look("y_embedder.embedding_table.weight", 2)) - 1),
+            "outputs": len(self.look("final_layer.linear.bias", 1)) // (channels * patch_size**2),
         }
 
     def embeddings(self, model: nn.Module) -> Weights:
-        model.get_buffer("positions").copy_(self.take("pos_embed")[0])
+        positions = model.get_buffer("positions")
+        positions.copy_(self.take("pos_embed").view_as(positions))
         return {
             "patch.weight": patch_weight(self.take("x_embedder.proj.weight")),
             "patch.bias": self.take("x_embedder.proj.bias"),
@@ -141,10 +148,10 @@ class OfficialTLD(Official):
     trunk = "denoiser_trans_block"
 
     def sizes(self) -> dict[str, Any]:
-        tokens, width = self.look(f"{self.trunk}.pos_embed.weight").shape
-        _, channels, patch_size, _ = self.look(f"{self.trunk}.patchify_and_embed.0.weight").shape
-        speeds = self.look("fourier_feats.0.angular_speeds")
-        text_width = self.look("label_proj.weight").shape[1]
+        tokens, width = self.look(f"{self.trunk}.pos_embed.weight", 2).shape
+        _, channels, patch_size, _ = self.look(f"{self.trunk}.patchify_and_embed.0.weight", 4).shape
+        speeds = self.look("fourier_feats.0.angular_speeds", 1)
+        text_width = self.look("label_proj.weight", 2).shape[1]
         return {
             "width": width,
             "depth": self.depth(f"{self.trunk}.decoder_blocks"),

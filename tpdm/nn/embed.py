@@ -62,7 +62,8 @@ class LabelEmbedding(nn.Module):
         self.table = nn.Embedding(cond.slots * (cond.symbols + 1), width)
         self.register_buffer("offset", torch.arange(cond.slots) * (cond.symbols + 1), persistent=False)
 
-    def forward(self, cond: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    def forward(self, cond: Int[Tensor, "B M"] | Int[Tensor, "B"]) -> Float[Tensor, "B M D"]:
+        cond = cond.reshape(-1, len(self.offset))  # labels of one slot may come as (B,)
         if self.training and self.dropout > 0:
             dropped = torch.rand(len(cond), 1, device=cond.device) < self.dropout
             cond = torch.where(dropped, self.null, cond)
