@@ -11,8 +11,10 @@ from tests.scheduler.paths import path
 from tests.tiny import scrambled
 from tpdm.cli import config_dir
 from tpdm.denoiser import Denoiser, Guided
+from tpdm.nn.blocks import blocks, recompute
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.size import saved_bytes
 from tpdm.types import CondSpec, DataShape, Text, TextSpec
 
 SHAPE = DataShape(2, 16, 16)
@@ -153,3 +155,17 @@ def test_it_runs_in_bfloat16_as_weights_and_under_autocast(cfg, cond):
         mixed = scrambled(made(cfg, cond)).eval()(*inputs(cond))[0]
     for raw in (half, mixed):
         assert (raw.float() - exact).norm() < 0.05 * exact.norm()
+
+
+def test_recomputed_blocks_have_the_same_gradients_and_keep_less(cfg, cond):
+    kept, gradients = [], []
+    for again in (False, True):
+        model, args = scrambled(made(cfg, cond)).train(), inputs(cond)
+        for block in blocks(model) if again else []:
+            recompute(block)
+        kept.append(saved_bytes(model, lambda model=model, args=args: model(*args)))
+        torch.manual_seed(0)  # of dropped labels
+        model(*args)[0].square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert kept[1] < 0.8 * kept[0]
+    torch.testing.assert_close(gradients[1], gradients[0])

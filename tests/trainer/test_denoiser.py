@@ -1,9 +1,11 @@
-from functools import partial
+from functools import partial, partialmethod
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from tests.runs import last_checkpoint, same
 from tests.scheduler.paths import path
 from tests.tiny import COND, SHAPE, tiny_dit
 from tests.trainer.parts import make_stage
@@ -13,6 +15,7 @@ from tpdm.density import uniform
 from tpdm.optimizer import adam
 from tpdm.parallel import ddp
 from tpdm.trainer.denoiser import DenoiserTrainer
+from tpdm.trainer.stage import HALVES
 
 
 class Halves(Endless):
@@ -32,12 +35,22 @@ CHOICES = {
 }  # fmt: skip
 
 
-def trainer_of(folder, max_steps=30, lr=5e-3, density=uniform, mixed_precision="no", parallel=ddp, **choices):
+def trainer_of(
+    folder,
+    max_steps=30,
+    lr=5e-3,
+    density=uniform,
+    mixed_precision="no",
+    parallel=ddp,
+    data=None,
+    backbone=None,
+    **choices,
+):
     return DenoiserTrainer(
         **CHOICES | choices | {"max_steps": max_steps},
-        backbone=tiny_dit(),
+        backbone=backbone or tiny_dit(),
         scheduler=path("flow"),
-        data=Halves(),
+        data=data or Halves(),
         codec=IdentityCodec(),
         density=density,
         optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), schedule="constant", warmup=0, hold=1.0, final=1.0),
@@ -95,6 +108,59 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path):
     trainer_of(tmp_path / "stopped", 2).fit()
     resumed = trainer_of(tmp_path / "stopped", 4).fit()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_takes_the_same_steps_but_for_rounding(precision, tmp_path):
+    exact, half = (trainer_of(tmp_path, mixed_precision=name) for name in ("no", precision))
+    seen = []
+    half.backbone.patch.register_forward_hook(lambda m, args, out: seen.append(out.dtype))
+    for step in range(3):
+        (loss, norm), (expected, expected_norm) = half.update(step), exact.update(step)
+        torch.testing.assert_close(loss, expected, rtol=0.02, atol=0)
+        torch.testing.assert_close(norm, expected_norm, rtol=0.1, atol=0)
+    assert set(seen) == {HALVES[precision]}
+    assert all(p.dtype == torch.float32 for p in half.backbone.parameters())
+
+
+def test_a_gradient_too_large_for_float16_is_scaled_down_and_its_step_left_out(tmp_path):
+    trainer = trainer_of(tmp_path, mixed_precision="fp16")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = [p.detach().clone() for p in trainer.backbone.parameters()]
+    trainer.update(0)
+    assert same(before, list(trainer.backbone.parameters()))
+    assert trainer.scaler.get_scale() == 2.0**39
+
+
+def test_a_gradient_that_no_scale_can_save_is_named(tmp_path):
+    trainer = trainer_of(tmp_path, mixed_precision="fp16")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    trainer.backbone.head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(FloatingPointError, match=r"the denoiser's gradient norm is (nan|inf) at step 0"):
+        trainer.update(0)
+
+
+def test_in_float16_it_goes_on_with_the_scale_it_had(tmp_path):
+    straight = trainer_of(tmp_path / "straight", 4, mixed_precision="fp16").fit()
+    trainer_of(tmp_path / "stopped", 2, mixed_precision="fp16").fit()
+    resumed = trainer_of(tmp_path / "stopped", 4, mixed_precision="fp16")
+    resumed.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    assert same(resumed.fit(), straight)
+    assert resumed.scaler.get_scale() == 2.0**16
+
+
+@pytest.mark.parametrize("choice", ["compile", "gradient_checkpointing"])
+def test_how_it_is_computed_may_change_when_it_goes_on(choice, tmp_path, monkeypatch):
+    """Checkpoints, averages and weights have the same names, and the numbers but for rounding."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    straight = trainer_of(tmp_path / "straight", 4).fit()
+    trainer_of(tmp_path / "a", 2, **{choice: True}).fit()
+    assert last_checkpoint(tmp_path / "a", "denoiser")["ema"].keys() == straight.keys()
+    resumed = trainer_of(tmp_path / "a", 3)
+    resumed.fit()
+    again = trainer_of(tmp_path / "a", 4, **{choice: True})
+    torch.testing.assert_close(again.fit(), straight, rtol=1e-4, atol=1e-5)
+    assert again.backbone.state_dict().keys() == resumed.backbone.state_dict().keys()
 
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
