@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tpdm.cli import config_dir, entry
+from tpdm.cli import config_dir, entry, quoted
 from tpdm.sample import Settings as SampleSettings
 from tpdm.train import Settings
 
@@ -38,6 +38,26 @@ def test_the_body_gets_plain_values(command):
     assert command(["seed=3", "model=dit_s2"], seen.append)[0] == 0
     assert (type(seen[0]), type(seen[0]["model"])) == (dict, dict)
     assert (seen[0]["seed"], seen[0]["model"]["width"]) == (3, 384)
+
+
+@pytest.mark.parametrize("path", ["/d/{00000..00127}.tar", "/d/{a,b}.tar", "{0..3}.tar", "/d/[0-9]*.tar"])
+def test_a_path_pattern_needs_no_quotes_beyond_those_of_the_shell(command, path):
+    seen = []
+    assert command(["data=webdataset", f"data.path={path}"], seen.append)[0] == 0
+    assert seen[0]["data"]["path"] == path
+
+
+def test_path_patterns_can_be_swept(command):
+    seen = []
+    status, *_ = command(["-m", "data=webdataset", "data.path=/d/{0,1}.tar,/e/[0-9].tar,f"], seen.append)
+    assert (status, [cfg["data"]["path"] for cfg in seen]) == (0, ["/d/{0,1}.tar", "/e/[0-9].tar", "f"])
+
+
+@pytest.mark.parametrize(
+    "word", ["a=[1,2]", "a={b:1}", "a='/d/{0..1}'", "a=${b}/[0-9]", "a=choice([1],[2])", "a=/d/{0", "a", "a="]
+)
+def test_what_hydra_reads_is_left_to_it(word):
+    assert quoted(word) == word
 
 
 @pytest.mark.parametrize(

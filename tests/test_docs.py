@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tpdm.cli import config_dir
+from tpdm.cli import config_dir, quoted
 from tpdm.registry import validate
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def commands() -> list[str]:
 def test_a_command_of_the_documentation_is_accepted(command):
     module, *words = shlex.split(command)
     entry = importlib.import_module(module)
-    words = [word for word in words if word not in FLAGS]
+    words = [quoted(word) for word in words if word not in FLAGS]
     folder, name = str(config_dir()), module.removeprefix("tpdm.")
     words = [f"sweep={word}" if name == "report" and "=" not in word else word for word in words]
     if "-cd" in words:
@@ -59,7 +59,9 @@ def sweep(words: list[str]) -> list[list[str]]:
 
     def pick(word: str, which: int) -> str:
         key, _, value = word.partition("=")
-        return word if value.startswith("[") or "," not in value else f"{key}={value.split(',')[which]}"
+        return (
+            word if value.startswith(("[", "'")) or "," not in value else f"{key}={value.split(',')[which]}"
+        )
 
     return [[pick(word, which) for word in words] for which in (0, -1)]
 

@@ -7,18 +7,26 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from tests.data.pictures import every_kind
 from tests.runs import LOOPS, MODEL, trained
 from tests.test_config import FILES, PUBLISHED, REACHED_BY
+from tests.test_prepare import config as preparation
 from tpdm import stages
 from tpdm.check import check
 from tpdm.drawing import conditions
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.finished import FinishedRun
+from tpdm.preparing import prepare
 from tpdm.runtime.run import Run
 
 REFUSED = {
     ("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser",
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
+    ("data", "digit_captions"): "has captions, which no model here reads",
+    ("data", "prompts"): "has captions, which no model here reads",
+    ("data", "imagenet_latents"): "data.path is missing",
+    ("model", "tld"): "reads captions, but data gives labels",
+    ("model", "tld_small"): "reads captions, but data gives labels",
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",
@@ -30,10 +38,19 @@ def groups(name):
     return [choice for group, choice in FILES if group == name]
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with whatever REACHED_BY names."""
+    folder = tmp_path_factory.mktemp("files")
+    every_kind(folder)
+    prepare(preparation(folder / "images", folder / "latents"))
+    (folder / "grid.json").write_text(str([1 - k / 28 for k in range(29)]))
+    return folder
+
+
 @pytest.mark.parametrize(("group", "name"), [file for file in FILES if file[0] not in ("launcher", "suite")])
-def test_every_choice_builds_or_is_refused_with_a_reason(group, name, composed, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "grid.json").write_text(str([1 - k / 28 for k in range(29)]))
+def test_every_choice_builds_or_is_refused_with_a_reason(group, name, composed, files, monkeypatch):
+    monkeypatch.chdir(files)
     reached_by = (*REACHED_BY.get(group, []), *REACHED_BY.get((group, name), []))
     fixed = (group == "sampler" and name != "adaptive") or group == "sampler/grid"
     alone = ["predictor=none"] if fixed else []

@@ -7,6 +7,7 @@ import errno
 import functools
 import inspect
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -40,6 +41,9 @@ Main = Callable[[dict[str, Any]], None]
 FAILURE, USER_ERROR, INTERRUPTED = 1, 2, 130
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
 WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+PATTERN = re.compile(r"[^{\[].*[{\[]|\{\d+\.\.\d+\}")  # a path with /{000..127} or a glob's [0-9]
+BETWEEN_COMMAS = re.compile(r"(?:\{[^{}]*\}|\[[^\[\]]*\]|[^,{}\[\]])+")  # those outside of brackets
 
 FLAGS = """\
 --cfg job prints every key with its value, -m runs every combination of values given as a,b,
@@ -83,6 +87,7 @@ def entry(config_name: str, schema: type, first: str | None = None) -> Callable[
             statuses.clear()
             if first and len(sys.argv) > 1 and not sys.argv[1].startswith("-") and "=" not in sys.argv[1]:
                 sys.argv[1] = f"{first}='{sys.argv[1]}'"
+            sys.argv[1:] = map(quoted, sys.argv[1:])
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print
             OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
             statuses.append(_status(command, debug="debug=true" in sys.argv, tell=_composing))
@@ -92,6 +97,15 @@ def entry(config_name: str, schema: type, first: str | None = None) -> Callable[
         return run
 
     return decorate
+
+
+def quoted(word: str) -> str:
+    """A setting whose value is such a path, or a sweep over some, in the quotes that the shell took away."""
+    key, equals, value = word.partition("=")
+    parts = BETWEEN_COMMAS.findall(value)
+    if not PATTERN.match(value) or set(value) & set("'\"$(") or ",".join(parts) != value:
+        return word
+    return key + equals + ",".join(f"'{part}'" for part in parts)
 
 
 def _plain(cfg: DictConfig, schema: type) -> dict[str, Any]:

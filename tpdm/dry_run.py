@@ -61,7 +61,7 @@ def sizes_of(cfg: Config, assembly: Assembly) -> Sizes:
     with FakeTensorMode():
         backbone: Any = assembly.backbone()
         x, t = torch.zeros(1, *assembly.shape), torch.zeros(1)
-        cond = torch.zeros(1, assembly.cond.slots, dtype=torch.long)
+        cond = assembly.null_cond()
         denoiser = size_of(backbone, lambda: backbone(x, t, cond))
         if cfg["predictor"] is None:
             return Sizes(denoiser, NOTHING, 0)

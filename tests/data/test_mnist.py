@@ -1,12 +1,11 @@
 """IDX files as they are published, and each way they can be broken."""
 
 import gzip
-import struct
 
 import numpy as np
 import pytest
 
-from tests.data.pictures import epoch
+from tests.data.pictures import epoch, idx
 from tpdm.registry import build
 from tpdm.types import CondSpec, DataShape
 
@@ -14,11 +13,6 @@ SETTINGS = {
     "name": "mnist", "num_classes": 10, "size": 28, "channels": 1, "flip": False, "workers": 0,
     "reshard": False, "max_skipped": 0.5,
 }  # fmt: skip
-
-
-def idx(values):
-    values = np.asarray(values, np.uint8)
-    return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
 
 
 def flat(*shades):

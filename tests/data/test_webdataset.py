@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.data.pictures import encoded, epoch
+from tests.data.pictures import encoded, epoch, packed
 from tpdm.data.damage import TooManySkippedError
 from tpdm.data.tar import walk
 from tpdm.data.webdataset import braces
@@ -20,17 +20,6 @@ SETTINGS = {
     "name": "webdataset", "labels": "auto", "json_key": "caption", "num_classes": None, "size": 8,
     "channels": 3, "flip": False, "test_fraction": 0.0, "workers": 0, "reshard": False, "max_skipped": 0.9,
 }  # fmt: skip
-
-
-def packed(members, layout=tarfile.PAX_FORMAT):
-    """A tar of (name, content) in this order, names taken as they are."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=layout) as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def captioned(shades, **more):
