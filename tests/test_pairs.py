@@ -24,7 +24,6 @@ REFUSED = {
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
     ("data", "digit_captions"): "has captions, which no model here reads",
     ("data", "prompts"): "has captions, which no model here reads",
-    ("data", "imagenet_latents"): "data.path is missing",
     ("model", "tld"): "reads captions, but data gives labels",
     ("model", "tld_small"): "reads captions, but data gives labels",
     ("codec", "kl_vae"): "codec.path is missing",
