@@ -101,7 +101,7 @@ class FinishedRun:
         """Replaces the pictures and, in summary.json, the tables and what they were made with."""
         if self.cfg["evaluation"] is None:
             raise ValueError(
-                f"{self.run.folder} was trained with evaluation=null; there is no contest to repeat"
+                f"{self.run.folder} was trained with evaluation=none; there is no contest to repeat"
             )
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
