@@ -54,7 +54,8 @@ def test_every_choice_builds_or_is_refused_with_a_reason(group, name, composed, 
     fixed = (group == "sampler" and name != "adaptive") or group == "sampler/grid"
     alone = ["predictor=none"] if fixed else []
     path = ["scheduler=ddpm"] if name == "ddpm" else []
-    cfg = composed(*reached_by, f"{group}={name}", *alone, *path, "evaluation.num_samples=16")
+    judged = [] if (group, name) == ("evaluation", "none") else ["evaluation.num_samples=16"]
+    cfg = composed(*reached_by, f"{group}={name}", *alone, *path, *judged)
     if (group, name) in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[group, name]):
             check(cfg)
