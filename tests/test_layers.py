@@ -28,7 +28,7 @@ FLOORS = [
         "optimizer",
         "parallel",
         "launcher",
-    },  # fmt: skip
+    },
     {"codec"},
     {"nn", "scheduler", "density", "guidance", "runtime"},
     {"types", "registry"},
