@@ -17,6 +17,7 @@ FILES = sorted(
     if file.parent.name != "hydra"
 )
 PUBLISHED = ("image_reward", "pick_score", "clip_score", "hpsv2", "aesthetic")  # rewards with weights
+CAPTIONS = ["data=digit_captions", "model=unet"]
 REACHED_BY = {
     "sampler/grid": ["sampler=euler"],
     "predictor/arch": ["predictor=hybrid"],
@@ -30,6 +31,12 @@ REACHED_BY = {
     ("data", "prompts"): ["data.path=prompts.txt"],
     ("data", "celeba"): ["data.path=images", "data.attributes=list.txt"],
     ("codec", "sd_vae"): ["codec.path=nowhere"],
+    ("codec/text", "transformer_text"): CAPTIONS,
+    ("codec/text", "clip"): [*CAPTIONS, "codec.text.path=nowhere"],
+    ("codec/text", "t5"): [*CAPTIONS, "codec.text.path=nowhere"],
+    ("data", "digit_captions"): ["model=unet", "codec/text=transformer_text"],
+    ("model", "tld"): ["data=digit_captions", "codec/text=transformer_text"],
+    ("model", "tld_small"): ["data=digit_captions", "codec/text=transformer_text"],
     ("trainer", "codec"): ["trainer@codec_trainer=codec"],
     **{("reward", name): ["reward.path=nowhere"] for name in PUBLISHED},
     ("trainer", "predictor"): ["trainer@predictor_trainer=predictor"],

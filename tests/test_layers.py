@@ -51,6 +51,7 @@ WRAPPED = {  # library -> the only places that may import it
     },
     "open_clip": {"reward/hpsv2.py"},
     "huggingface_hub": {"runtime/hub.py"},
+    "tokenizers": {"codec/transformer_text.py", "codec/tokens.py"},
 }
 
 

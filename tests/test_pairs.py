@@ -29,6 +29,8 @@ REFUSED = {
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",
+    ("codec/text", "clip"): r"codec\.text\.path=nowhere is no folder here",
+    ("codec/text", "t5"): r"codec\.text\.path=nowhere is no folder here",
     **{("reward", name): r"reward\.path=nowhere is no folder here, and no id" for name in PUBLISHED},
 }
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tpdm.codec.identity import IdentityCodec
 from tpdm.denoiser import Denoiser, guided
-from tpdm.registry import build
+from tpdm.model.captioned import Captioned
+from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
 from tpdm.types import (
     Codec,
@@ -21,6 +22,7 @@ from tpdm.types import (
     FeatureSpec,
     Scheduler,
     Text,
+    TextCodec,
     TextSpec,
     TimePredictor,
 )
@@ -28,7 +30,13 @@ from tpdm.types import (
 Config = Mapping[str, Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DENOISER_KEYS = ("data", "codec", "model", "scheduler")  # what decides a denoiser's sizes and meaning
+FACTS = "facts"  # what a denoiser knows of its data, beside them
 CODEC_HASH = "codec_sha256"  # beside them: a codec's config is where its weights lie, not what they are
+DROPOUTS = {  # of a model: what it trains
+    "label_dropout": "a null label",
+    "caption_dropout": "a null caption",
+    "condition_dropout": "a null condition",
+}
 
 
 def device_of(name: str) -> torch.device:
@@ -40,26 +48,60 @@ def device_of(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a denoiser knows of the data that it was trained on; kept with its weights."""
+
+    shape: DataShape  # of the state
+    cond: CondSpec | TextSpec
+    vocabulary: list[str] | None  # of the text encoder that was trained with it
+
+    @classmethod
+    def read(cls, kept: Config) -> "Facts":
+        """The inverse of `asdict`."""
+        spec = CondSpec if "slots" in kept["cond"] else TextSpec
+        return cls(DataShape(**kept["shape"]), spec(**kept["cond"]), kept["vocabulary"])
+
+
+@dataclass(frozen=True)
 class Assembly:
     """Everything about a run that its config decides and no training changes."""
 
     cfg: Config
     codec: Codec
+    text: TextCodec
     scheduler: Scheduler
     shape: DataShape  # of the state
     cond: CondSpec | TextSpec
 
     @classmethod
     def of(cls, cfg: Config) -> "Assembly":
-        codec = build("codec", cfg["codec"])
+        """Looks at the data once: for their sizes and, where an encoder learns them, for their words."""
         data = build("data", cfg["data"], split="train")
-        if data.cond is None:
-            raise ValueError(
-                f"data={cfg['data']['name']} has captions, which no model here reads; use data with labels"
-            )
+        codec = build("codec", cfg["codec"])
         check_encoded(cfg["codec"], codec, data.encoded_by)
+        check_text(cfg, data.cond)
+        text = build("codec/text", cfg["codec"]["text"], captions=lambda: data.texts(), vocabulary=None)
+        cond = text.spec if data.cond is None else data.cond
         shape = codec.shape_of(data.shape) if data.encoded_by is None else data.shape
-        return cls(cfg, codec, build("scheduler", cfg["scheduler"]), shape, data.cond)
+        return cls(cfg, codec, text, build("scheduler", cfg["scheduler"]), shape, cond)
+
+    @classmethod
+    def kept(cls, cfg: Config) -> "Assembly":
+        """Of a denoiser's own config, without its data, which may be gone."""
+        facts = Facts.read(cfg[FACTS])
+        codec, scheduler = build("codec", cfg["codec"]), build("scheduler", cfg["scheduler"])
+        text = build("codec/text", cfg["codec"]["text"], captions=tuple, vocabulary=facts.vocabulary)
+        return cls(cfg, codec, text, scheduler, facts.shape, facts.cond)
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self.shape, self.cond, self.text.vocabulary)
+
+    def to(self, device: torch.device) -> "Assembly":
+        """Moves the encoder of captions, where it has weights of its own."""
+        if isinstance(self.text, nn.Module):
+            self.text.to(device)
+        return self
 
     def data(self, split: str, skipped: Path | None = None) -> Any:
         """`skipped` is the file that lists what could not be read."""
@@ -69,9 +111,21 @@ class Assembly:
         """What stands between these data and the state: nothing, where they are latents already."""
         return self.codec if data.encoded_by is None else IdentityCodec()
 
+    def condition(self, cond: Any) -> Condition:
+        """What a backbone is trained on: labels, captions encoded, or token ids that it encodes itself."""
+        return cond if isinstance(cond, Text) else self.text(cond)
+
+    def encoded(self, cond: Any, backbone: nn.Module) -> Condition:
+        """What samplers and guidance carry: the same, with nothing left to encode."""
+        read = self.condition(cond)
+        return backbone.encode(read) if isinstance(backbone, Captioned) and isinstance(read, Tensor) else read
+
     def backbone(self) -> nn.Module:
+        """With the text encoder inside that is trained with it, where there is one."""
         outputs = 2 if self.scheduler.predicts == "eps_and_variance" else 1
-        return build("model", self.cfg["model"], shape=self.shape, cond=self.cond, outputs=outputs)
+        backbone = build("model", self.cfg["model"], shape=self.shape, cond=self.cond, outputs=outputs)
+        encoder = self.text.network()
+        return backbone if encoder is None else Captioned(backbone, encoder)
 
     def predictor(self, cfg: Config, features: FeatureSpec) -> nn.Module:
         return build("predictor", cfg, features=features)
@@ -82,21 +136,29 @@ class Assembly:
             return Text.nothing(self.cond)
         return torch.full((1, self.cond.slots), self.cond.symbols)
 
+    def blank(self) -> Condition:
+        """One row of what `condition` gives, without a word in it."""
+        if self.text.vocabulary is not None and isinstance(self.cond, TextSpec):
+            return torch.zeros(1, self.cond.max_tokens, dtype=torch.long)
+        return self.null_cond()
+
     def guided(self, denoiser: DenoiserLike, guidance_scale: float, guidance: Config) -> DenoiserLike:
         """Under guidance, where the scale asks for it. ValueError where the null label was never trained."""
         self.check_guidance(guidance_scale)
         return guided(denoiser, guidance_scale, build("guidance", guidance), null_cond=self.null_cond())
 
     def check_guidance(self, guidance_scale: float) -> None:
-        if guidance_scale != 1 and self.cfg["model"].get("label_dropout") == 0:
-            raise ValueError(
-                f"guidance_scale={guidance_scale} needs a null label, and model.label_dropout=0 trains none; "
-                "use guidance_scale=1, or a model trained with label_dropout"
-            )
+        for key, kind in DROPOUTS.items():
+            if guidance_scale != 1 and self.cfg["model"].get(key) == 0:
+                raise ValueError(
+                    f"guidance_scale={guidance_scale} needs {kind}, and model.{key}=0 trains none; "
+                    f"use guidance_scale=1, or a model trained with {key}"
+                )
 
     def save_denoiser(self, folder: Path, state: Mapping[str, Tensor], weights: str) -> None:
         config = {key: self.cfg[key] for key in DENOISER_KEYS}
-        save_artifact(folder, {**config, CODEC_HASH: self.codec.sha256}, state, weights=weights)
+        config |= {CODEC_HASH: self.codec.sha256, FACTS: asdict(self.facts)}
+        save_artifact(folder, config, state, weights=weights)
 
     def save_predictor(
         self, folder: Path, cfg: Config, denoiser: Path, features: FeatureSpec, state: Mapping[str, Tensor]
@@ -115,10 +177,26 @@ def check_encoded(cfg: Config, codec: Codec, made_by: Config | None) -> None:
         )
 
 
+def check_text(cfg: Config, cond: CondSpec | TextSpec | None) -> None:
+    """Raises ValueError where labels meet an encoder of captions, or captions none."""
+    data, codec = cfg["data"]["name"], cfg["codec"]["text"]["name"]
+    component: Any = lookup("codec/text", codec)
+    if cond is None and component.reads == "labels":
+        raise ValueError(
+            f"data={data} has captions, which codec/text={codec} does not encode; "
+            "use codec/text=transformer_text, clip or t5, or data with labels"
+        )
+    if isinstance(cond, CondSpec) and component.reads == "captions":
+        raise ValueError(
+            f"data={data} has labels, and codec/text={codec} encodes captions; use codec/text=labels"
+        )
+
+
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Assembly, Denoiser]:
     """A denoiser from its own folder, frozen. ValueError where files are missing, cut short or changed."""
     config, state = load_artifact(folder)
-    assembly = Assembly.of(config)
+    check_denoiser(config, folder)
+    assembly = Assembly.kept(config).to(device)
     check_codec(folder, config, assembly.codec)
     backbone = assembly.backbone()
     load_strictly(backbone, state, folder)
@@ -128,12 +206,18 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
 
 def check_codec(folder: Path, config: Config, codec: Codec) -> None:
     """Raises ValueError where the denoiser in `folder` was trained on latents of another codec."""
-    made_by = config.get(CODEC_HASH, IdentityCodec.sha256)
+    made_by = config[CODEC_HASH]
     if made_by != codec.sha256:
         raise ValueError(
             f"{folder} was trained on latents of another codec, of sha256 {made_by[:12]}; "
             f"codec={config['codec']} has {codec.sha256[:12]}"
         )
+
+
+def check_denoiser(config: Config, folder: Path) -> None:
+    """Raises ValueError where this is the config of something else."""
+    if config.keys() != {*DENOISER_KEYS, CODEC_HASH, FACTS}:
+        raise ValueError(f"{folder} holds no denoiser, but {', '.join(config)}")
 
 
 def load_predictor(

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tpdm.assembly import CODEC_HASH, DENOISER_KEYS, Assembly, check_codec
+from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
@@ -16,7 +16,7 @@ from tpdm.types import Codec, CondSpec, FeatureSpec, Scheduler
 Config = dict[str, Any]
 
 
-def check(cfg: Config, ranks: int = 1) -> None:
+def check(cfg: Config, ranks: int = 1) -> Assembly:
     """Builds every part, networks without memory behind them. ValueError where one does not fit."""
     check_name(cfg["run_name"])
     assembly = Assembly.of(cfg)
@@ -38,11 +38,13 @@ def check(cfg: Config, ranks: int = 1) -> None:
     build("optimizer", cfg["predictor_optimizer"])
     data = assembly.data("test")
     classifier = DigitClassifier() if can_read(data) else None
+    labelled = isinstance(assembly.cond, CondSpec)
     for reward in ("reward", "held_out"):
         if cfg[reward] is not None:
-            check_reward(reward, cfg, assembly, classifier)
+            check_reward(reward, cfg, assembly, classifier if labelled else None)
     if not cfg["dry_run"]:  # which is content with sizes, where there are no samples
         check_evaluation(cfg, assembly, data, classifier)
+    return assembly
 
 
 def check_evaluation(cfg: Config, assembly: Assembly, data: Any, classifier: DigitClassifier | None) -> None:
@@ -56,6 +58,7 @@ def check_evaluation(cfg: Config, assembly: Assembly, data: Any, classifier: Dig
             codec=assembly.codec,
             shape=assembly.shape,
             classifier=classifier,
+            condition=assembly.condition,
             device=torch.device("cpu"),
         )
 
@@ -92,14 +95,16 @@ def check_adoptable(folder: Path, cfg: Config, codec: Codec) -> None:
     if (folder / "denoiser").is_dir():
         raise ValueError(f"denoiser={folder} is a run; its denoiser is denoiser={folder / 'denoiser'}")
     config, _ = load_artifact(folder)
-    if config.keys() - {CODEC_HASH} != set(DENOISER_KEYS):
-        raise ValueError(f"denoiser={folder} holds no denoiser, but {', '.join(config)}")
+    check_denoiser(config, Path(f"denoiser={folder}"))
     check_codec(folder, {**config, "codec": cfg["codec"]}, codec)
     keys = [key for key in DENOISER_KEYS if key != "codec"]  # it may stand elsewhere now
-    differs = difference({key: config[key] for key in keys}, {key: cfg[key] for key in keys})
+    was, now = (
+        {key: each[key] for key in keys} | {"codec.text": each["codec"]["text"]} for each in (config, cfg)
+    )
+    differs = difference(was, now)
     if differs is not None:
-        key, was, now = differs
-        raise ValueError(f"denoiser={folder} was trained with {key}={was}, this run has {key}={now}")
+        key, before, here = differs
+        raise ValueError(f"denoiser={folder} was trained with {key}={before}, this run has {key}={here}")
 
 
 def check_sampler(cfg: Config, path: Scheduler) -> None:

@@ -27,8 +27,9 @@ def draw(cfg: dict[str, Any]) -> None:
     spans = parse_seeds(cfg["seeds"])
     columns = parse_grid(cfg["grid"], sum(span.stop - span.start for span in spans))
     seeds = [seed for span in spans for seed in span]
+    check_asked(cfg, len(seeds))
     finished = opened(cfg)
-    cond = conditions(finished.data(), cfg["labels"], seeds)
+    cond = finished.encoded(asked_of(finished, cfg, seeds))
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
     sampler = finished.sampler(settings, Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None)
     scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
@@ -89,10 +90,34 @@ def parse_grid(grid: str, count: int) -> int:
     return columns
 
 
-def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Condition:
-    """A row of labels per seed: the same for all, a list for each, or drawn from the test set by the seed."""
+def check_asked(cfg: dict[str, Any], count: int) -> None:
+    """Raises ValueError where more than one of prompt, prompts and labels is given, or not one for each."""
+    given = [key for key in ("prompt", "prompts", "labels") if cfg[key] is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given; give one of prompt, prompts and labels")
+    if cfg["prompts"] is not None and len(cfg["prompts"]) != count:
+        raise ValueError(
+            f"prompts has {len(cfg['prompts'])}, but seeds asks for {count} images; give as many"
+        )
+
+
+def asked_of(source: FinishedRun | Published, cfg: dict[str, Any], seeds: Sequence[int]) -> Any:
+    """Labels or captions of each seed. The data are looked at only where they have to say something."""
+    prompts = [cfg["prompt"]] * len(seeds) if cfg["prompt"] is not None else cfg["prompts"]
+    if prompts is None:
+        return conditions(source.data(), cfg["labels"], seeds)
+    if not source.reads_captions:
+        raise ValueError("prompt is given, but what is drawn from reads none; give labels")
+    return prompts
+
+
+def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Condition | list[str]:
+    """Of each seed: the same labels for all, a list for each, or what the test set has, drawn by the seed."""
     if labels is None:
-        return cat_conditions([data.batch(1, generator)[1] for generator in generators(seeds, stream=3)])
+        drawn = [data.batch(1, generator)[1] for generator in generators(seeds, stream=3)]
+        return [row[0] for row in drawn] if isinstance(drawn[0], list) else cat_conditions(drawn)
+    if data.cond is None:
+        raise ValueError("labels are given, but this run was trained with captions; give prompt")
     nested = any(isinstance(label, list) for label in labels)
     rows = [row if isinstance(row, list) else [row] for row in labels] if nested else [labels]
     cond = torch.cat([data.parse_labels(row) for row in rows])

@@ -32,8 +32,7 @@ class Sizes(NamedTuple):
 def dry_run(cfg: Config) -> None:
     """Checks the config as a run would, and prints its numbers; the last line is JSON."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by whatever starts several
-    check(cfg, processes)
-    assembly = Assembly.of(cfg)
+    assembly = check(cfg, processes)
     sizes = sizes_of(cfg, assembly)
     denoiser, predictor = sizes.denoiser, sizes.predictor
     training = {
@@ -61,7 +60,7 @@ def sizes_of(cfg: Config, assembly: Assembly) -> Sizes:
     with FakeTensorMode():
         backbone: Any = assembly.backbone()
         x, t = torch.zeros(1, *assembly.shape), torch.zeros(1)
-        cond = assembly.null_cond()
+        cond = assembly.blank()
         denoiser = size_of(backbone, lambda: backbone(x, t, cond))
         if cfg["predictor"] is None:
             return Sizes(denoiser, NOTHING, 0)

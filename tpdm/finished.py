@@ -14,7 +14,7 @@ from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import CONFIG, Run
 from tpdm.sampler.batched import in_batches
-from tpdm.types import Condition
+from tpdm.types import Condition, CondSpec
 
 SUMMARY = "summary.json"
 PREDICTORS = {"predictor": "predictor", "time_only": "sees only t"}  # folder: name in the table
@@ -60,6 +60,14 @@ class FinishedRun:
         """Where labels come from that nobody gave."""
         return self.assembly.data("test")
 
+    @property
+    def reads_captions(self) -> bool:
+        return not isinstance(self.assembly.cond, CondSpec)
+
+    def encoded(self, cond: Any) -> Condition:
+        """Labels as they are; captions as this run's samplers carry them."""
+        return self.assembly.encoded(cond, self.denoiser.backbone)
+
     def sample(
         self,
         sampler: Any,
@@ -87,6 +95,7 @@ class FinishedRun:
             data=data,
             codec=self.assembly.codec,
             shape=self.assembly.shape,
+            condition=self.encoded,
             classifier=kept_digit_classifier(self.run.folder / "classifier") if can_read(data) else None,
             device=self.device,
         )

@@ -88,6 +88,11 @@ class Published:
     def data(self) -> Any:
         return Classes(self.cond) if isinstance(self.cond, CondSpec) else Captions(self.cond)
 
+    reads_captions = False  # no text encoder speaks to it
+
+    def encoded(self, cond: Condition) -> Condition:
+        return cond
+
     def sampler(self, cfg: Config, predictor: Path | None) -> Any:
         if cfg["name"] == "adaptive":
             raise ValueError(f"checkpoint={self.path} has no predictor; choose a fixed sampler: sampler=ddim")

@@ -60,6 +60,7 @@ __all__ = [
     "validate",
 ]
 
+BESIDE = {"codec": {"text"}}  # components in a node that are built by themselves, `build("codec/text", ...)`
 ALIASES = {  # node of a config -> group
     "predictor_trainer": "trainer",
     "codec_trainer": "trainer",
@@ -141,7 +142,10 @@ class _Node(Place):
         if value["name"] not in known:
             raise self.at("name").error(value["name"], ", ".join(known), nearest(value["name"], known))
         target = _components[self.group, value["name"]]
-        given = {key: item for key, item in value.items() if key != "name"}
+        beside = BESIDE.get(self.group, set()) & value.keys()
+        for key in beside:
+            self.at(key).component(value[key])
+        given = {key: item for key, item in value.items() if key not in {"name", *beside}}
         kinds = choices(target)
         self.check_keys(given, kinds, f"{self.group}={value['name']}")
         bound = {key: read(item, kinds[key], self.at(key)) for key, item in given.items()}

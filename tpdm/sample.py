@@ -32,6 +32,8 @@ class Settings(TypedDict):
     run: str | None
     checkpoint: str | None
     num_heads: Positive[int] | None
+    prompt: str | None
+    prompts: list[str] | None
     labels: list[int | str | list[int | str]] | None
     seeds: NonNegative[int] | list[NonNegative[int] | str] | str
     grid: str

@@ -1,6 +1,7 @@
 """The stages of a run. Each leaves a folder behind and is skipped when that folder is there."""
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tpdm.sharing import deciding, turn
 from tpdm.starting import accelerator_of, open_run
 from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool, with_targets
 from tpdm.trainer.stage import Stage
-from tpdm.types import DenoiserLike
+from tpdm.types import Condition, DenoiserLike
 
 Config = dict[str, Any]
 POOL_SEEDS = 2**20  # noises to explore from; previews and evaluation have others
@@ -36,9 +37,9 @@ POOL_SEEDS = 2**20  # noises to explore from; previews and evaluation have other
 def train(cfg: Config) -> None:
     """All stages of one run. Started again with the same run_name, it goes on where it stopped."""
     accelerator = accelerator_of(cfg)
-    check(cfg, accelerator.num_processes)
+    assembly = check(cfg, accelerator.num_processes).to(accelerator.device)
     with open_run(cfg, accelerator) as run:
-        training = Training(cfg, run, accelerator)
+        training = Training(cfg, run, accelerator, assembly)
         training.denoiser()
         if cfg["predictor"] is not None:
             training.predictor("predictor", cfg["predictor"], cfg["predictor_trainer"]["max_steps"])
@@ -52,10 +53,9 @@ def train(cfg: Config) -> None:
 class Training:
     """One run's stages, in the order they happen: `denoiser`, then `predictor` as often as there are some."""
 
-    def __init__(self, cfg: Config, run: Run, accelerator: Accelerator):
-        self.cfg, self.run, self.accelerator = cfg, run, accelerator
+    def __init__(self, cfg: Config, run: Run, accelerator: Accelerator, assembly: Assembly):
+        self.cfg, self.run, self.accelerator, self.assembly = cfg, run, accelerator, assembly
         self.tracker = Tracker(run.folder) if accelerator.is_main_process else NullTracker()
-        self.assembly = Assembly.of(cfg)
 
     @cached_property
     def classifier(self) -> DigitClassifier | None:
@@ -90,6 +90,7 @@ class Training:
             scheduler=self.assembly.scheduler,
             data=data,
             codec=self.assembly.encoder(data),
+            condition=self.assembly.condition,
             density=build("density", self.cfg["density"]),
             optimizer=build("optimizer", self.cfg["optimizer"]),
             parallel=build("parallel", self.cfg["parallel"]),
@@ -118,7 +119,7 @@ class Training:
         With its metrics and previews: this run is the one that training it alone would have left.
         """
         with turn(root, deciding(self.cfg, self.accelerator), self.accelerator) as shared:
-            alone = Training({**self.cfg, "denoisers": None}, shared, self.accelerator)
+            alone = Training({**self.cfg, "denoisers": None}, shared, self.accelerator, self.assembly)
             alone.denoiser()
             alone.tracker.close()
         if self.accelerator.is_main_process:
@@ -135,8 +136,9 @@ class Training:
         if folder.is_dir():
             return
         device, dtype = self.accelerator.device, DTYPES[self.cfg["inference_dtype"]]
-        _, frozen = load_denoiser(self.run.folder / "denoiser", device, dtype)
-        denoiser = self.assembly.guided(frozen, self.cfg["guidance_scale"], self.cfg["guidance"])
+        assembly, frozen = load_denoiser(self.run.folder / "denoiser", device, dtype)
+        encoded = partial(assembly.encoded, backbone=frozen.backbone)
+        denoiser = assembly.guided(frozen, self.cfg["guidance_scale"], self.cfg["guidance"])
         torch.manual_seed(self.cfg["seed"])
         predictor = self.assembly.predictor(cfg, frozen.backbone.features)
         settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}
@@ -149,8 +151,8 @@ class Training:
             sampler=build("sampler", self.cfg["sampler"]),
             reward=rewards[0],
             held_out=rewards[1] if len(rewards) > 1 else None,
-            decode=self.assembly.codec.decode,
-            pool=self.pool(denoiser, settings, any(reward.uses_target for reward in rewards)),
+            decode=assembly.codec.decode,
+            pool=self.pool(denoiser, encoded, settings, any(reward.uses_target for reward in rewards)),
             optimizer=build("optimizer", self.cfg["predictor_optimizer"]),
             stage=self.stage(name),
         )
@@ -163,7 +165,9 @@ class Training:
     def reward(self, cfg: Config) -> Reward:
         return build("reward", cfg, classifier=self.classifier, device=self.accelerator.device)
 
-    def pool(self, denoiser: DenoiserLike, settings: Config, targets: bool) -> Pool:
+    def pool(
+        self, denoiser: DenoiserLike, encoded: Callable[[Any], Condition], settings: Config, targets: bool
+    ) -> Pool:
         """What to explore from, the same at every start and for a second predictor.
 
         The ends of its ODEs, if asked for, are kept beside the checkpoints.
@@ -176,7 +180,8 @@ class Training:
             generator = torch.Generator().manual_seed(self.cfg["seed"])
             _, cond = self.assembly.data("train").batch(settings["pool_size"], generator)
             variants = 1 if settings["share_noise"] else settings["samples"]
-            pool = make_pool(cond, tuple(self.assembly.shape), variants, POOL_SEEDS, captions_of(cond))
+            shape, prompts = tuple(self.assembly.shape), captions_of(cond)
+            pool = make_pool(encoded(cond), shape, variants, POOL_SEEDS, prompts)
             if targets:
                 steps, rows = settings["reference_steps"], settings["prompts"] * settings["samples"]
                 silent = not self.accelerator.is_main_process
@@ -188,7 +193,8 @@ class Training:
     def preview(self) -> Preview:
         a = self.assembly
         _, cond = a.data("test").batch(len(SEEDS), torch.Generator().manual_seed(0))
-        return Preview(self.run.folder / "previews", a.backbone(), a.scheduler, a.codec, a.shape, cond)
+        read = a.condition(cond)
+        return Preview(self.run.folder / "previews", a.backbone(), a.scheduler, a.codec, a.shape, read)
 
     def stage(self, name: str, mixed_precision: str = "no") -> Stage:
         return Stage(name, self.run, self.tracker, self.accelerator, self.cfg["seed"], mixed_precision)

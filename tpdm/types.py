@@ -72,6 +72,10 @@ class Text:
     def __len__(self) -> int:
         return len(self.pooled)
 
+    @property
+    def device(self) -> torch.device:
+        return self.pooled.device
+
     def to(self, device: torch.device) -> Text:
         return self.map(lambda x: x.to(device))
 
@@ -191,6 +195,30 @@ class Scheduler(Protocol):
 
     def time_at(self, noise_level: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Inverse of `noise_level`."""
+        ...
+
+
+class TextCodec(Protocol):
+    """Captions to what a denoiser is conditioned on. `reads` is known before it is built."""
+
+    reads: str  # labels or captions
+
+    @property
+    def spec(self) -> TextSpec | None:
+        """None: it leaves labels as they are."""
+        ...
+
+    @property
+    def vocabulary(self) -> list[str] | None:
+        """What has to be kept with a denoiser's weights, where its captions are read word by word."""
+        ...
+
+    def __call__(self, captions: Any) -> Condition:
+        """Captions encoded, or as the token ids that `network` encodes."""
+        ...
+
+    def network(self) -> Any | None:
+        """The encoder that is to be trained as a part of the denoiser: token ids -> Text."""
         ...
 
 

@@ -10,6 +10,7 @@ from tests.scheduler.paths import path
 from tests.tiny import COND, SHAPE, tiny_dit
 from tests.trainer.parts import make_stage
 from tpdm.codec.identity import IdentityCodec
+from tpdm.codec.labels import Labels
 from tpdm.data.source import Endless
 from tpdm.density import uniform
 from tpdm.optimizer import adam
@@ -52,6 +53,7 @@ def trainer_of(
         scheduler=path("flow"),
         data=data or Halves(),
         codec=IdentityCodec(),
+        condition=Labels(),
         density=density,
         optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), schedule="constant", warmup=0, hold=1.0, final=1.0),
         parallel=parallel,

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tpdm.data.digits import CELL, EMPTY, join_cells, parse_labels, real_digits
+from tpdm.data.digits import CELL, EMPTY, Asked, asked, join_cells, parse_labels, real_digits
 from tpdm.data.source import Endless
 from tpdm.registry import NonNegative, Positive, register
 from tpdm.types import CondSpec, DataShape
@@ -51,3 +51,6 @@ class DigitScenes(Endless):
 
     def parse_labels(self, labels: list[str | int]) -> Int[Tensor, "n slots"]:
         return parse_labels(labels, self.cond)
+
+    def asked(self, cond: Int[Tensor, "n slots"]) -> Asked:
+        return asked(cond)

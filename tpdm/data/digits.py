@@ -1,5 +1,7 @@
 """The real 8x8 handwritten digits that scikit-learn ships (Alpaydin & Kaynak 1998), one per canvas."""
 
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +16,20 @@ NUM_DIGITS = 10
 EMPTY = NUM_DIGITS  # the symbol of a cell that holds no digit
 TRAIN_SIZE = 1257  # of 1797; the other 540 are held out
 SPLITS = ("train", "test")
+
+
+class Asked(NamedTuple):
+    """What images of these conditions are to show, for a judge who knows light digits on dark."""
+
+    symbols: Int[Tensor, "n slots"]  # of every cell, EMPTY where there is to be no digit
+    sign: Float[Tensor, "n"]  # -1 where they are to be dark on light; 0 where either will do
+
+
+@runtime_checkable
+class DigitData(Protocol):
+    """Data whose images are cells of digits."""
+
+    def asked(self, cond: Any) -> Asked: ...
 
 
 @register("data", "digits")
@@ -35,6 +51,9 @@ class Digits(Endless):
 
     def parse_labels(self, labels: list[str | int]) -> Int[Tensor, "n 1"]:
         return parse_labels(labels, self.cond)
+
+    def asked(self, cond: Int[Tensor, "n 1"]) -> Asked:
+        return asked(cond)
 
 
 def real_digits(split: str) -> tuple[Float[Tensor, "n 1 8 8"], Int[Tensor, "n"]]:
@@ -68,6 +87,18 @@ def parse_labels(labels: list[str | int], cond: CondSpec) -> Int[Tensor, "n slot
             f"labels: {len(labels)} given; a sample has {cond.slots} cells, so give a multiple of that"
         )
     return torch.tensor([symbol_of[str(label)] for label in labels]).view(-1, cond.slots)
+
+
+def asked(cond: Int[Tensor, "n slots"]) -> Asked:
+    """Of labels, which name every cell's symbol."""
+    return Asked(cond, torch.ones(len(cond)))
+
+
+def light_on_dark(x: Float[Tensor, "B C H W"], sign: Float[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
+    """Images whose sign is -1 turned over; where it is 0, those whose border is light."""
+    border = torch.cat([x[..., :1].flatten(1), x[..., -1:].flatten(1)], dim=1).mean(1)
+    turned = torch.where(sign == 0, border > 0, sign < 0)
+    return torch.where(turned[:, None, None, None], -x, x)
 
 
 def count_digits(cond: Int[Tensor, "B slots"]) -> Int[Tensor, "B"]:

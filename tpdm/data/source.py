@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -66,6 +66,10 @@ class Data(Protocol):
         """Samples drawn by the generator alone, for previews, pools and tests."""
         ...
 
+    def texts(self) -> Iterable[str]:
+        """Every caption of this split, for whoever counts their words."""
+        ...
+
 
 class Endless(ABC):
     """Samples that are made, not stored: each rank draws from a stream of its own."""
@@ -77,6 +81,9 @@ class Endless(ABC):
 
     def next_epoch(self, position: int) -> int:
         return position
+
+    def texts(self) -> Iterable[str]:
+        return ()
 
     @abstractmethod
     def batch(self, n: int, generator: torch.Generator) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ class Stored(ABC):
     def __len__(self) -> int:
         """Samples of this split."""
         return len(self.rows)
+
+    def texts(self) -> Iterable[str]:
+        return ()
 
     @property
     def encoded_by(self) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.integrate import Step, follow, integrate
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level
-from tpdm.types import DenoiserLike, TimePredictor, Trajectory
+from tpdm.types import Condition, DenoiserLike, TimePredictor, Trajectory
 
 GRIDS: Mapping[str, dict[str, Any]] = {
     "uniform": {"name": "uniform"},
@@ -57,7 +57,7 @@ class Contest:
         """The predictor's own step over given times: one row for all, or a row for each problem."""
         first, num_steps = self.problems.seeds[0], t.shape[-1] - 1
 
-        def run(noise: Tensor, cond: Tensor, seeds: Sequence[int]) -> Trajectory:
+        def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
             rows = t.expand(len(noise), -1) if t.ndim == 1 else t[[seed - first for seed in seeds]]
             return integrate(self.denoiser, noise, cond, follow(rows.to(noise)), step, num_steps)
 
@@ -110,7 +110,7 @@ def by_mode(
     predictor: TimePredictor,
     denoiser: DenoiserLike,
     noise: Tensor,
-    cond: Tensor,
+    cond: Condition,
     seeds: Sequence[int],
 ) -> Trajectory:
     """The predictor's most likely times."""

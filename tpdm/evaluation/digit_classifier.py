@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tpdm.data.digit_scenes import DigitScenes
-from tpdm.data.digits import CELL, EMPTY, NUM_DIGITS, Digits, real_digits, split_cells
+from tpdm.data.digits import CELL, EMPTY, NUM_DIGITS, DigitData, real_digits, split_cells
 from tpdm.runtime.artifact import load_artifact, save_artifact
 
 SEED = 0
@@ -98,8 +97,8 @@ def fit_digit_classifier(seed: int) -> DigitClassifier:
 
 
 def can_read(data: Any) -> bool:
-    """Whether the images of these data are cells of digits, and their conditions name them."""
-    return isinstance(data, Digits | DigitScenes)
+    """Whether the images of these data are cells of digits, and their labels or captions name them."""
+    return isinstance(data, DigitData)
 
 
 def kept_digit_classifier(folder: Path) -> DigitClassifier:

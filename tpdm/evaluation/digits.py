@@ -1,19 +1,19 @@
 """The contest on digits, which a classifier can read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tpdm.data.digits import count_digits, real_digits
+from tpdm.data.digits import count_digits, light_on_dark, real_digits
 from tpdm.evaluation.digit_classifier import DigitClassifier, digit_accuracy, digit_features
 from tpdm.evaluation.evaluation import Evaluation
 from tpdm.evaluation.frechet import fit_gaussian, gaussian_frechet, real_floor
 from tpdm.evaluation.report import Groups
 from tpdm.evaluation.table import Judge, Scores
 from tpdm.registry import Positive, register
-from tpdm.types import Codec, DataShape
+from tpdm.types import Codec, Condition, DataShape
 
 
 @register("evaluation", "digits")
@@ -33,14 +33,16 @@ class DigitEvaluation(Evaluation):
         codec: Codec,
         shape: DataShape,
         classifier: DigitClassifier | None,
+        condition: Callable[[Any], Condition],
         device: torch.device,
     ):
         if classifier is None:
             raise ValueError(
-                "evaluation=digits reads data=digits and data=digit_scenes alone; use evaluation=images"
+                "evaluation=digits reads digits, digit_scenes and digit_captions alone; use evaluation=images"
             )
-        super().__init__(num_samples, batch_size, reference_steps, data, codec, shape, device)
-        self.classifier, self.count = classifier, count_digits(self.cond)
+        super().__init__(num_samples, batch_size, reference_steps, data, codec, shape, condition, device)
+        self.classifier, self.asked = classifier, data.asked(self.cond)
+        self.count = count_digits(self.asked.symbols)
         if (digits := int(self.count.sum())) < 2:
             raise ValueError(
                 f"evaluation.num_samples={num_samples} holds {digits} digits; a Frechet distance needs two"
@@ -54,11 +56,12 @@ class DigitEvaluation(Evaluation):
         real = fit_gaussian(self.classifier.features(real_digits("test")[0]))
 
         def judge(counted: Tensor) -> Judge:
-            cond = self.cond[counted]
+            symbols, sign = (asked[counted] for asked in self.asked)
 
             def score(images: Tensor) -> Scores:
-                features = fit_gaussian(digit_features(self.classifier, images, cond))
-                accuracy = digit_accuracy(self.classifier, images, cond)
+                images = light_on_dark(images, sign)
+                features = fit_gaussian(digit_features(self.classifier, images, symbols))
+                accuracy = digit_accuracy(self.classifier, images, symbols)
                 return {"frechet": gaussian_frechet(features, real), "accuracy": accuracy}
 
             return Judge(counted, score)

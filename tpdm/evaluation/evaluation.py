@@ -1,7 +1,7 @@
 """Evaluates a run from its files: the contest on held-out noise and conditions, its tables and pictures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tpdm.evaluation.table import Judge, render
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.reference import reference
-from tpdm.types import Codec, DataShape, DenoiserLike, TimePredictor, Trajectory
+from tpdm.types import Codec, Condition, DataShape, DenoiserLike, TimePredictor, Trajectory
 
 SEEDS = 2**31  # where the noises of evaluation are counted from; training has others
 CAPTION = """{}: MSE to the end of the exact ODE from the same noise{}.
@@ -24,7 +24,10 @@ Fixed schedules at the predictor's mean NFE, between whole numbers."""
 
 
 class Evaluation(ABC):
-    """The contest that every kind of image has; what is said of the images is the judges'."""
+    """The contest that every kind of image has; what is said of the images is the judges'.
+
+    `condition` makes of the data's labels or captions what the denoiser is asked with.
+    """
 
     def __init__(
         self,
@@ -34,11 +37,12 @@ class Evaluation(ABC):
         data: Any,
         codec: Codec,
         shape: DataShape,
+        condition: Callable[[Any], Condition],
         device: torch.device,
     ):
         self.reference_steps, self.codec = reference_steps, codec
         _, self.cond = data.batch(num_samples, torch.Generator().manual_seed(0))
-        self.problems = make_problems(self.cond, tuple(shape), SEEDS, batch_size, device)
+        self.problems = make_problems(condition(self.cond), tuple(shape), SEEDS, batch_size, device)
 
     @abstractmethod
     def judges(self) -> Mapping[str, Judge]:
@@ -76,7 +80,7 @@ class Evaluation(ABC):
         """The ODE's own end, as a contestant at no distance from itself."""
         calls = 4 * self.reference_steps + 1
 
-        def run(noise: Tensor, cond: Tensor, seeds: Sequence[int]) -> Trajectory:
+        def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
             x0 = reference(denoiser, noise, cond, self.reference_steps)
             alive = torch.ones(len(noise), 1, dtype=torch.bool)
             return Trajectory(x0, torch.zeros(len(noise), 2), alive, torch.full((len(noise),), calls))

@@ -1,6 +1,6 @@
 """The contest on images of any kind, and the choice of what fits the data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from tpdm.evaluation.digits import DigitEvaluation
 from tpdm.evaluation.evaluation import Evaluation
 from tpdm.evaluation.table import Judge
 from tpdm.registry import Positive, register
-from tpdm.types import Codec, DataShape
+from tpdm.types import Codec, Condition, DataShape
 
 
 @register("evaluation", "images")
@@ -26,9 +26,10 @@ class ImageEvaluation(Evaluation):
         data: Any,
         codec: Codec,
         shape: DataShape,
+        condition: Callable[[Any], Condition],
         device: torch.device,
     ):
-        super().__init__(num_samples, batch_size, reference_steps, data, codec, shape, device)
+        super().__init__(num_samples, batch_size, reference_steps, data, codec, shape, condition, device)
 
     def judges(self) -> Mapping[str, Judge]:
         return {"all images": Judge(torch.ones(len(self.cond), dtype=torch.bool), lambda images: {})}
@@ -50,10 +51,12 @@ def auto(
     codec: Codec,
     shape: DataShape,
     classifier: DigitClassifier | None,
+    condition: Callable[[Any], Condition],
     device: torch.device,
 ) -> Evaluation:
     """`digits` where a classifier can read the data's digits, `images` elsewhere."""
-    choices, facts = (num_samples, batch_size, reference_steps), {"data": data, "codec": codec}
+    choices = (num_samples, batch_size, reference_steps)
+    facts: dict[str, Any] = {"data": data, "codec": codec, "shape": shape}
     if classifier is None:
-        return ImageEvaluation(*choices, **facts, shape=shape, device=device)
-    return DigitEvaluation(*choices, **facts, shape=shape, classifier=classifier, device=device)
+        return ImageEvaluation(*choices, **facts, condition=condition, device=device)
+    return DigitEvaluation(*choices, **facts, classifier=classifier, condition=condition, device=device)

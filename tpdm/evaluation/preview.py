@@ -12,7 +12,7 @@ from tpdm.sampler.integrate import follow, integrate
 from tpdm.sampler.noise import initial_noise
 from tpdm.sampler.step import ab2
 from tpdm.scheduler.path import by_noise_level
-from tpdm.types import Codec, DataShape, Scheduler
+from tpdm.types import Codec, Condition, DataShape, Scheduler
 
 SEEDS = range(2**30, 2**30 + 64)  # apart from those of training and of evaluation
 COLUMNS, STEPS = 8, 16
@@ -28,7 +28,7 @@ class Preview:
         scheduler: Scheduler,
         codec: Codec,
         shape: DataShape,
-        cond: Tensor,
+        cond: Condition,
     ):
         self.folder, self.codec, self.cond = folder, codec, cond
         self.backbone = backbone.eval().requires_grad_(False)

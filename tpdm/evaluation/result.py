@@ -10,16 +10,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tpdm.sampler.noise import initial_noise
-from tpdm.types import Trajectory
+from tpdm.types import Condition, Trajectory
 
-Run = Callable[[Tensor, Tensor, Sequence[int]], Trajectory]  # (noise, cond, seeds)
+Run = Callable[[Tensor, Condition, Sequence[int]], Trajectory]  # (noise, cond, seeds)
 
 
 @dataclass(frozen=True)
 class Problems:
     """Held-out conditions, the noise of their seeds and, once it is known, the end of each exact ODE."""
 
-    cond: Int[Tensor, "B slots"]
+    cond: Condition
     noise: Float[Tensor, "B C H W"]
     seeds: Sequence[int]
     target: Float[Tensor, "B C H W"]
@@ -60,7 +60,7 @@ def measure(run: Run, problems: Problems, decode: Callable[[Tensor], Tensor]) ->
 
 
 def make_problems(
-    cond: Tensor, shape: tuple[int, ...], first_seed: int, batch_size: int, device: torch.device
+    cond: Condition, shape: tuple[int, ...], first_seed: int, batch_size: int, device: torch.device
 ) -> Problems:
     """Noise by seed, counted from `first_seed`; the target is still to be found."""
     seeds = range(first_seed, first_seed + len(cond))

@@ -17,13 +17,14 @@ from tpdm.registry import Fraction, Positive, register
 from tpdm.runtime.ema import EMA
 from tpdm.runtime.sharding import whole
 from tpdm.trainer.stage import Stage, Stateful
-from tpdm.types import Codec, Scheduler
+from tpdm.types import Codec, Condition, Scheduler
 
 
 @register("trainer", "denoiser")
 class DenoiserTrainer:
     """`batch_size` counts the samples of one update over all processes and `accumulate` parts.
 
+    `condition` makes of a batch's labels or captions what the backbone reads.
     `preview(step, averaged weights)` draws a grid every `preview_every` steps. Raises ValueError where the
     batch does not divide.
     """
@@ -47,6 +48,7 @@ class DenoiserTrainer:
         scheduler: Scheduler,
         data: Data,
         codec: Codec,
+        condition: Callable[[Any], Condition],
         density: Callable[[int, torch.Generator], Tensor],
         optimizer: Callable[..., Optimizer],
         parallel: Parallel,
@@ -58,7 +60,7 @@ class DenoiserTrainer:
         check_batch(batch_size, accumulate, ranks)
         self.max_steps, self.accumulate, self.clip_norm = max_steps, accumulate, clip_norm
         self.report_every, self.preview_every, self.save_every = report_every, preview_every, save_every
-        self.scheduler, self.codec, self.density = scheduler, codec, density
+        self.scheduler, self.codec, self.condition, self.density = scheduler, codec, condition, density
         self.stage, self.preview = stage, preview
 
         self.backbone = backbone.to(self.accelerator.device)
@@ -131,13 +133,14 @@ class DenoiserTrainer:
         self.optimizer.zero_grad()
         self.lr.step()
 
-    def loss(self, x0: Tensor, cond: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, x0: Tensor, cond: Any, generator: torch.Generator) -> Tensor:
         x0 = self.codec.encode(x0.to(self.accelerator.device))
         t = self.scheduler.warp(self.density(len(x0), generator))
         eps = torch.randn(x0.shape, generator=generator)
-        x0, eps, t, cond = (x.to(self.accelerator.device) for x in (x0, eps, t, cond))
+        x0, eps, t = (x.to(self.accelerator.device) for x in (x0, eps, t))
+        read = self.condition(cond).to(self.accelerator.device)
         with self.stage.autocast():
-            return self.denoiser.loss(x0, eps, t, cond).mean()
+            return self.denoiser.loss(x0, eps, t, read).mean()
 
     def report(self, step: int, loss: Tensor, norm: Tensor) -> None:
         values = {}
