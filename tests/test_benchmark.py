@@ -24,7 +24,9 @@ CPU = torch.device("cpu")
 
 
 def adaptive(step=ab2, max_steps=28):
-    return AdaptiveSampler(step, max_steps, t_min=0.01, min_ratio=1e-3, max_ratio=0.999, draw="sample")
+    return AdaptiveSampler(
+        step, max_steps, t_min=0.01, min_ratio=1e-3, max_ratio=0.999, draw="sample", end="data"
+    )
 
 
 def start(path):

@@ -31,6 +31,7 @@ REFUSED = {
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",
     ("codec/text", "clip"): r"codec\.text\.path=nowhere is no folder here",
     ("codec/text", "t5"): r"codec\.text\.path=nowhere is no folder here",
+    ("predictor", "official"): "nowhere holds no weights that can be read safely",
     **{("reward", name): r"reward\.path=nowhere is no folder here, and no id" for name in PUBLISHED},
 }
 

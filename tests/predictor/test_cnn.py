@@ -8,7 +8,7 @@ from tpdm.predictor.cnn import CNNPredictor
 
 
 def cnn(width=16, groups=4, pool=16):
-    return CNNPredictor(width, groups, pool, (1.5, 0.5), 4.0, 1.0, features=SPEC)
+    return CNNPredictor(width, groups, pool, (1.5, 0.5), 4.0, 1.0, "raster", features=SPEC)
 
 
 def test_it_is_the_published_stack_of_layers():

@@ -31,7 +31,7 @@ class Constant:
 
 
 def adaptive(step=ddim, max_steps=10, t_min=0.02, bounds=(0.05, 0.95), draw="mode", predictor=None):
-    return AdaptiveSampler(step, max_steps, t_min, *bounds, draw, predictor=predictor)
+    return AdaptiveSampler(step, max_steps, t_min, *bounds, draw, "data", predictor=predictor)
 
 
 def drawing(seed=0):

@@ -66,3 +66,17 @@ def test_the_record_is_as_long_as_the_longest_sample():
         trajectory = integrate(Recorder("flow"), NOISE, COND, follow(TIMES[rows]), ddim, 4)
         assert trajectory.t.shape == (3, longest + 1)
         assert trajectory.alive.shape == (3, longest)
+
+
+@pytest.mark.parametrize("steps", [2, 8])
+def test_a_residual_end_keeps_the_noise_of_the_time_that_was_chosen(steps):
+    """As the published loop: below t_min, or after the last step, the sample is what stands at that time."""
+    denoiser, flow = Recorder("flow"), path("flow")
+    x, t = NOISE, torch.ones(len(NOISE))
+    for _ in range(min(steps, 4)):  # 0.5 ** 4 is the first below 0.1
+        x, t = ddim(flow, denoiser(x, t, COND), t, 0.5 * t, None), 0.5 * t
+    halving = lambda _, t, *__: 0.5 * t  # noqa: E731
+    trajectory = integrate(Recorder("flow"), NOISE, COND, halving, ddim, steps, t_min=0.1, residual=True)
+    torch.testing.assert_close(trajectory.x0, x)
+    assert (trajectory.nfe == min(steps, 4)).all()
+    assert (trajectory.t[:, -1] == 0).all()

@@ -25,7 +25,7 @@ CHOICES = {
     "kl_num_steps": 8, "kl_sharpness": 50.0, "clip_norm": 1.0, "report_every": 10,
     "max_left_out": 0.5, "guard": "warn", "guard_window": 50, "save_every": 1000,
 }  # fmt: skip
-SAMPLER = AdaptiveSampler(ddim, 28, 0.01, 1e-3, 0.999, "mode")
+SAMPLER = AdaptiveSampler(ddim, 28, 0.01, 1e-3, 0.999, "mode", "data")
 
 
 class LengthReward:

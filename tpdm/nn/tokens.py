@@ -26,6 +26,15 @@ def tokens_to_map(tokens: Float[Tensor, "B N D"], hw: tuple[int, int]) -> Float[
     return tokens.transpose(1, 2).unflatten(2, hw)
 
 
+def folded_to_map(tokens: Float[Tensor, "B N D"], hw: tuple[int, int]) -> Float[Tensor, "B D H W"]:
+    """Raster tokens laid out as if they were 2 x 2 patches, four after the other (the published predictor's
+    reading): token 2 w_map h + 4 w + 2 p + q stands at row 2 h + p and column 2 w + q."""
+    if hw[0] % 2 or hw[1] % 2:
+        raise ValueError(f"predictor.token_order=folded needs an even number of tokens a side, seen {hw}")
+    x = tokens.transpose(1, 2).unflatten(2, (hw[0] // 2, hw[1] // 2, 2, 2))  # (B, D, h, w, p, q)
+    return x.transpose(3, 4).flatten(4).flatten(2, 3)
+
+
 def map_to_tokens(x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B N D"]:
     return x.flatten(2).transpose(1, 2)
 

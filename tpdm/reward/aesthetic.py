@@ -13,8 +13,9 @@ from tpdm.registry import Positive, register
 from tpdm.reward.clip import MODEL
 from tpdm.reward.cost import Cost
 from tpdm.reward.pixels import pixels
-from tpdm.reward.scorer import Scorer, read_weights
+from tpdm.reward.scorer import Scorer
 from tpdm.runtime.hub import published
+from tpdm.runtime.weights import read_weights
 
 LAYERS = ("0", "2", "4", "6", "7")  # of the published MLP; dropout stands between them
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from tpdm.registry import Positive, register
 from tpdm.reward.cost import Cost
 from tpdm.reward.pixels import pixels
-from tpdm.reward.scorer import Scorer, load_exactly, read_weights
+from tpdm.reward.scorer import Scorer
 from tpdm.runtime.hub import published
+from tpdm.runtime.weights import load_exactly, read_weights
 
 
 @register("reward", "hpsv2")

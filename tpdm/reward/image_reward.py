@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from tpdm.registry import Positive, register
 from tpdm.reward.cost import Cost
 from tpdm.reward.pixels import pixels, side
-from tpdm.reward.scorer import Scorer, load_exactly, read_weights
+from tpdm.reward.scorer import Scorer
 from tpdm.runtime.hub import published
+from tpdm.runtime.weights import load_exactly, read_weights
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the published network's answers to its own data
 MAX_TOKENS = 35

@@ -1,9 +1,8 @@
 """What the rewards with a published network have in common: loaded when first asked, run in batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,34 +60,3 @@ def captions(reward: Any, prompts: Sequence[str] | None, count: int) -> Sequence
             f"{name} reads prompts, and these data have none; use data=prompts or other captions"
         )
     return [""] * count if prompts is None else prompts
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A published state dict, without running what a pickle may hold. ValueError where it is none."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} holds no weights that can be read safely ({reason})") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict")
-    return state
-
-
-def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Loads published weights, each of them and no other; ValueError with the first that does not fit."""
-    wanted = module.state_dict()
-    for name in sorted(wanted.keys() | state.keys()):
-        if name not in wanted:
-            raise ValueError(f"{what} has {name}, which this network has not")
-        if name not in state:
-            raise ValueError(f"{what} lacks {name}")
-        if state[name].shape != wanted[name].shape:
-            seen, needed = tuple(state[name].shape), tuple(wanted[name].shape)
-            raise ValueError(f"{what} has {name} {seen}, where this network has {needed}")
-    module.load_state_dict(dict(state))

@@ -21,8 +21,9 @@ Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samp
 class AdaptiveSampler:
     """The predictor decides: t_next = ratio * t, until it falls below t_min or the steps run out.
 
-    `draw` is what sampling does with the Beta: its mode, or a draw from it. Raises ValueError where the
-    bounds of the ratio are not ordered.
+    `draw` is what sampling does with the Beta: its mode, or a draw from it. `end` is where the last step
+    leads: to the data, or to the time that was chosen, as the published sampler does, which keeps the noise
+    that is left there. Raises ValueError where the bounds of the ratio are not ordered.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class AdaptiveSampler:
         min_ratio: Annotated[float, Range(above=0, below=1)],
         max_ratio: Annotated[float, Range(above=0, below=1)],
         draw: Literal["mode", "sample"],
+        end: Literal["data", "residual"],
         *,
         predictor: TimePredictor | None = None,
     ):
@@ -41,7 +43,7 @@ class AdaptiveSampler:
         self.step: Step = step
         self.max_steps, self.t_min = max_steps, t_min
         self.min_ratio, self.max_ratio = min_ratio, max_ratio
-        self.draw = draw
+        self.draw, self.end = draw, end
         self.predictor = predictor
 
     def __call__(
@@ -82,7 +84,8 @@ class AdaptiveSampler:
                 kept.append(features)
             return t * r
 
-        trajectory = integrate(denoiser, noise, cond, next_time, self.step, self.max_steps, self.t_min)
+        bounds = (self.max_steps, self.t_min, self.end == "residual")
+        trajectory = integrate(denoiser, noise, cond, next_time, self.step, *bounds)
         k = trajectory.alive.shape[1]
         features = Features.cat(kept) if kept else None
         return Rollout(trajectory, ratio[:, :k], log_prob[:, :k], drawn[:, :k], features)

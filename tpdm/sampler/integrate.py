@@ -31,10 +31,13 @@ def integrate(
     step: Step,
     max_steps: int,
     t_min: float = 0.0,
+    residual: bool = False,
 ) -> Trajectory:
     """Runs every sample until its next time falls below `t_min`, which becomes 0, or to 0 at `max_steps`.
 
-    Times are noise levels, whatever the path. The network only ever sees the rows still alive.
+    With `residual` that last step goes to the time that was chosen, whose noise stays in the sample; it is
+    told as 0 all the same. Times are noise levels, whatever the path. The network only ever sees the rows
+    still alive.
     """
     denoiser, path = retimed(denoiser), by_noise_level(denoiser.scheduler)
     times = noise.new_zeros(len(noise), max_steps + 1)
@@ -46,9 +49,10 @@ def integrate(
     for k in range(max_steps):
         t = times[rows, k]
         p = denoiser(x, t, cond)
-        t_next = next_time(p.features, t, rows, k) if k + 1 < max_steps else torch.zeros_like(t)
-        t_next = torch.where(t_next < t_min, 0.0, t_next)
-        x = step(path, p, t, t_next, past)
+        last = k + 1 == max_steps
+        chosen = next_time(p.features, t, rows, k) if residual or not last else torch.zeros_like(t)
+        t_next = torch.where((chosen < t_min) | last, 0.0, chosen)
+        x = step(path, p, t, chosen if residual else t_next, past)
         past = Past(p.x0, p.eps, t)
         times[rows, k + 1] = t_next
 
