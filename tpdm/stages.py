@@ -15,10 +15,12 @@ from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_dig
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
+from tpdm.optimizer import Optimizer
 from tpdm.registry import build
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.atomic import write_bytes
+from tpdm.runtime.plots import png
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
 from tpdm.runtime.sharding import whole
@@ -26,6 +28,8 @@ from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
 from tpdm.sharing import deciding, turn
 from tpdm.starting import accelerator_of, open_run
+from tpdm.trainer.denoiser import DenoiserTrainer
+from tpdm.trainer.lr_find import check_rates, range_test, rising
 from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool, with_targets
 from tpdm.trainer.stage import Stage
 from tpdm.types import Condition, DenoiserLike
@@ -47,6 +51,17 @@ def train(cfg: Config) -> None:
                 training.predictor("time_only", cfg["baseline"], cfg["baseline_steps"])
         if accelerator.is_main_process:
             training.summarise()
+        training.tracker.close()
+
+
+def find_lr(cfg: Config) -> None:
+    """`stage=lr_find`: how large a learning rate the denoiser's training bears."""
+    accelerator = accelerator_of(cfg)
+    check_rates(**cfg["lr_find"])
+    assembly = check(cfg, accelerator.num_processes).to(accelerator.device)
+    with open_run(cfg, accelerator) as run:
+        training = Training(cfg, run, accelerator, assembly)
+        training.lr_find()
         training.tracker.close()
 
 
@@ -79,30 +94,53 @@ class Training:
         if self.cfg["denoisers"] is not None:
             self.share(Path(self.cfg["denoisers"]))
             return
-        torch.manual_seed(self.cfg["seed"])
-        backbone = self.assembly.backbone()
         preview = self.preview()
-        data = self.assembly.data("train", self.run.folder / "skipped.jsonl")
-        trainer = build(
-            "trainer",
-            self.cfg["trainer"],
-            backbone=backbone,
-            scheduler=self.assembly.scheduler,
-            data=data,
-            codec=self.assembly.encoder(data),
-            condition=self.assembly.condition,
-            density=build("density", self.cfg["density"]),
-            optimizer=build("optimizer", self.cfg["optimizer"]),
-            parallel=build("parallel", self.cfg["parallel"]),
-            stage=self.stage("denoiser", self.cfg["mixed_precision"]),
-            preview=preview,
-        )
-        averaged, last = trainer.fit(), whole(backbone.state_dict())
+        trainer = self.denoiser_trainer("denoiser", self.cfg["trainer"], preview)
+        averaged, last = trainer.fit(), whole(trainer.backbone.state_dict())
         if self.accelerator.is_main_process:
             preview.film(self.run.folder / "training.gif")
             self.assembly.save_denoiser(self.run.folder / "denoiser_raw", last, "raw")
             self.assembly.save_denoiser(self.run.folder / "denoiser", averaged, "ema")
         self.accelerator.wait_for_everyone()
+
+    def denoiser_trainer(
+        self, name: str, settings: Config, preview: Preview, optimizer: Callable[..., Optimizer] | None = None
+    ) -> DenoiserTrainer:
+        """The loop with everything in it, at its start; `optimizer` in place of the config's."""
+        torch.manual_seed(self.cfg["seed"])
+        data = self.assembly.data("train", self.run.folder / "skipped.jsonl")
+        trainer: DenoiserTrainer = build(
+            "trainer",
+            settings,
+            backbone=self.assembly.backbone(),
+            scheduler=self.assembly.scheduler,
+            data=data,
+            codec=self.assembly.encoder(data),
+            condition=self.assembly.condition,
+            density=build("density", self.cfg["density"]),
+            optimizer=optimizer or build("optimizer", self.cfg["optimizer"]),
+            parallel=build("parallel", self.cfg["parallel"]),
+            stage=self.stage(name, self.cfg["mixed_precision"]),
+            preview=preview,
+        )
+        return trainer
+
+    def lr_find(self) -> None:
+        """Leaves lr_find.json and lr_find.png, and prints the rate they suggest; keeps no weights."""
+        path = self.run.folder / "lr_find.json"
+        if not path.exists():
+            chosen = self.cfg["lr_find"]
+            settings = self.cfg["trainer"] | {"max_steps": chosen["num_steps"]}
+            optimizer = rising(build("optimizer", self.cfg["optimizer"]), chosen["lr_min"], chosen["lr_max"])
+            self.tracker.rewind("lr_find", -1)
+            found = range_test(self.denoiser_trainer("lr_find", settings, self.preview(), optimizer))
+            if self.accelerator.is_main_process:
+                png(found.plot(), path.with_suffix(".png"))
+                self.tracker.image(0, "lr_find", found.plot(), "lr_find")
+                self.run.write_json(path.name, found._asdict() | provenance())
+        if self.accelerator.is_main_process:
+            suggestion = self.run.read_json(path.name)["suggestion"]
+            print(f"optimizer.lr={suggestion:.2g} is suggested; see {path.with_suffix('.png')}")
 
     def adopt(self, folder: Path) -> None:
         """Copies a denoiser that another run trained, so that this run stays whole without it."""

@@ -9,6 +9,7 @@ Examples:
   python -m tpdm.train sampler/step=ddim trainer.max_steps=2000
   python -m tpdm.train stage=codec codec=kl_vae_small
   python -m tpdm.train codec=kl_vae_small codec.path=runs/NAME/codec model.patch_size=2
+  python -m tpdm.train stage=lr_find
   python -m tpdm.train model=dit_s2 dry_run=true
   python -m tpdm.train -m seed=0,1,2 reward/cost=discounted
 """
@@ -21,6 +22,14 @@ from tpdm.cli import entry
 from tpdm.registry import Component, NonNegative, Positive, Range
 
 
+class LrFind(TypedDict):
+    """The rates that stage=lr_find goes through, and in how many steps."""
+
+    lr_min: Positive[float]
+    lr_max: Positive[float]
+    num_steps: Annotated[int, Range(min=20)]
+
+
 class Settings(TypedDict):
     """What conf/train.yaml holds."""
 
@@ -28,7 +37,8 @@ class Settings(TypedDict):
     runs: str
     denoiser: str | None
     denoisers: str | None
-    stage: Literal["codec"] | None
+    stage: Literal["codec", "lr_find"] | None
+    lr_find: LrFind
     seed: Annotated[int, Range(min=0, max=2**63 - 1)]
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
@@ -69,6 +79,10 @@ def main(cfg: dict[str, Any]) -> None:
         from tpdm.codec_training import train_codec
 
         train_codec(cfg)
+    elif cfg["stage"] == "lr_find":
+        from tpdm.stages import find_lr
+
+        find_lr(cfg)
     else:
         from tpdm.stages import train
 

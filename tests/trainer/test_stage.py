@@ -17,7 +17,7 @@ def test_a_step_draws_the_same_whenever_it_is_taken(tmp_path):
 
 def test_two_stages_two_seeds_and_two_steps_draw_differently(tmp_path):
     """All stages that a run may have, with one seed."""
-    stages = product(("denoiser", "predictor", "time_only"), (0, 1))
+    stages = product(("denoiser", "predictor", "time_only", "codec", "lr_find"), (0, 1))
     seen = [draws(make_stage(tmp_path, *stage), step) for stage in stages for step in range(3)]
     assert len(set(map(tuple, seen))) == len(seen)
 

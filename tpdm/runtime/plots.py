@@ -131,18 +131,24 @@ def curves(
     ylabel: str = "",
     title: str = "",
     log: bool = False,
-    smooth: int = 0,
+    smooth: float = 0,
+    marks: Mapping[str, float] | None = None,
 ) -> Image.Image:
-    """{name: (steps, values)} as lines: means over windows of `smooth` steps, and the raw values in pale."""
+    """{name: (steps, values)} as lines: means over windows of `smooth` steps, and the raw values in pale.
+
+    `marks` are upright lines, by their names.
+    """
     axes = _axes(title, xlabel, ylabel)
     for (name, (steps, values)), colour in zip(series.items(), cycle(OKABE_ITO), strict=False):
         steps, values = np.asarray(steps), np.asarray(values, float)
         if smooth:
             axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
-        axes.plot(steps, _running_mean(steps, values, smooth), color=colour, linewidth=2.2, label=name)
+        axes.plot(steps, running_mean(steps, values, smooth), color=colour, linewidth=2.2, label=name)
     axes.set_yscale("log" if log else "linear")
     axes.margins(x=0.01)
-    if len(series) > 1:
+    for name, x in (marks or {}).items():
+        axes.axvline(x, color=INK, linewidth=1.4, linestyle="--", label=name)
+    if len(series) > 1 or marks:
         axes.legend()
     return _picture(axes)
 
@@ -192,7 +198,7 @@ def _group_colours(groups: NDArray) -> dict[int, Colour]:
     return dict(zip(present, map(viridis, np.linspace(0.05, 0.88, len(present))), strict=True))
 
 
-def _running_mean(steps: NDArray, values: NDArray, window: float) -> NDArray:
+def running_mean(steps: NDArray, values: NDArray, window: float) -> NDArray:
     """Mean of the finite values that lie within `window` / 2 steps of each."""
     finite = np.isfinite(values)
     total, count = (np.concatenate([[0.0], np.cumsum(x)]) for x in (np.where(finite, values, 0), finite))
