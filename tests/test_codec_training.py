@@ -12,7 +12,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.runs import LOOPS, MODEL, PREDICTOR, at, command, files, forked, last_checkpoint, same
-from tpdm import evaluate, sample, train
+from tests.test_prepare import LATENTS
+from tpdm import evaluate, prepare, sample, train
 from tpdm.evaluation.reconstruction import Reconstructions, psnr
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
@@ -186,6 +187,27 @@ def test_latents_of_another_codec_are_refused(denoised, latent, images, tmp_path
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "was trained on latents of another codec, of sha256 " in ended.err
     assert not (tmp_path / "b").exists()
+
+
+def test_prepared_latents_know_their_codec(trained, images, tmp_path):
+    out, path = tmp_path / "shards", f"codec.path={trained / 'codec'}"
+    missing = command(prepare.main, *images, *SIZES, f"out={out}")
+    assert (missing.status, "codec.path is missing" in missing.err) == (2, True)
+    assert not out.exists()
+    ended = command(prepare.main, *images, *SIZES, path, f"out={out}", "precision=float16")
+    assert ended.status == 0, ended.err
+    stored = build("data", {**LATENTS, "path": str(out)}, split="train")
+    x, _ = (seen := data(images, "train")).load(seen.rows, np.zeros(len(seen), bool))
+    z, _ = stored.load(stored.rows, np.zeros(len(stored), bool))
+    torch.testing.assert_close(z, kl_vae(trained).encode(x), atol=2e-3, rtol=2e-3)
+
+    argv = ("data=latents", f"data.path={out}", f"runs={tmp_path}", "predictor=none", "dry_run=true")
+    model = ("model.width=16", "model.num_heads=2", "model.patch_size=4")
+    assert command(train.main, *model, *argv, *SIZES, path).status == 0
+    ended = command(train.main, *model, *argv)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "the latents of data.path were made by codec {" in ended.err
+    assert f"'path': '{trained / 'codec'}'" in ended.err
 
 
 def test_a_codec_that_was_replaced_is_noticed(denoised, trained, images, tmp_path):

@@ -42,10 +42,10 @@ def prepare(cfg: Config) -> None:
     out = Path(cfg["out"])
     part, parts = share(cfg["part"], cfg["parts"])
     source = check_source(build("data", cfg["data"], split="train"), cfg["data"]["name"])
+    about = about_of(cfg, source)
     out.mkdir(parents=True, exist_ok=True)
     data: Stored = build("data", cfg["data"], split="train", skipped=out / "skipped.jsonl")
     codec, device = build("codec", cfg["codec"]), device_of(cfg["device"])
-    about = about_of(cfg, source)
     shards = np.array_split(data.rows, range(cfg["shard_size"], len(data), cfg["shard_size"]))
     paths = [out / f"{number:05d}.tar" for number in range(len(shards))]
     mine = range(part, len(shards), parts)
