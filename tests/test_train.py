@@ -103,10 +103,13 @@ def test_the_networks_load_on_their_own(finished):
         assert predictor(features, t).mode.shape == (2,)
 
 
-def test_both_the_averaged_and_the_last_weights_are_kept(finished):
-    (_, averaged), (_, raw) = (load_artifact(finished / name) for name in ("denoiser", "denoiser_raw"))
+def test_both_the_averaged_and_the_last_weights_are_kept_and_say_which_they_are(finished):
+    folders = ("denoiser", "denoiser_raw")
+    (_, averaged), (_, raw) = (load_artifact(finished / name) for name in folders)
     assert averaged.keys() == raw.keys()
     assert not same(averaged, raw)
+    said = {name: json.loads((finished / name / "config.json").read_text())["weights"] for name in folders}
+    assert said == {"denoiser": "ema", "denoiser_raw": "raw"}
 
 
 def test_pictures_and_the_film_of_training_can_be_looked_at(finished):
