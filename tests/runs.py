@@ -66,12 +66,23 @@ def trained(cfg: dict[str, Any]) -> None:
 
 def forked(act: Callable[[], Any]) -> int:
     """Runs `act` in a fork of this process; its exit status, negative for the signal that killed it."""
+    return ended(started(act))
+
+
+def started(act: Callable[[], Any]) -> int:
+    """The id of a fork of this process that runs `act`."""
     if child := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return child
+    status = 1
     try:
         act()
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)
+
+
+def ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @contextmanager

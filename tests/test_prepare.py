@@ -2,16 +2,24 @@
 
 import json
 import os
+import resource
+import signal
 
 import pytest
 import torch
+from torch import nn
 
 from tests.data.pictures import encoded
 from tests.data.test_folder import SETTINGS as FOLDER
+from tests.runs import ended, forked, started
+from tpdm import assembly, preparing
 from tpdm.codec.identity import IdentityCodec
+from tpdm.data import shards
 from tpdm.data.loader import Loader
+from tpdm.data.shards import Manifest
 from tpdm.preparing import prepare, share
 from tpdm.registry import build
+from tpdm.types import Text, TextSpec
 
 LATENTS = {
     "name": "latents", "test_fraction": 0.0, "workers": 0, "reshard": False, "max_skipped": 0.01,
@@ -55,7 +63,7 @@ def test_every_image_is_written_once_with_its_label(images, tmp_path, capsys, pr
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["00000.tar", "00001.tar", "00002.tar", "manifest.json"]
     data = build("data", {**LATENTS, "path": str(tmp_path / "out")}, split="train")
-    assert data.encoded_by == {"name": "identity", "sha256": IdentityCodec.sha256}
+    assert data.encoded_by == {"name": "identity", "sha256": IdentityCodec.sha256, "text_sha256": None}
     assert data.parse_labels(["odd"]).tolist() == [[1]]
 
 
@@ -99,14 +107,97 @@ def test_damaged_images_are_left_out_and_listed(images, tmp_path, capsys):
     assert "1 samples left out" in capsys.readouterr().out
 
 
-def test_a_full_disk_stops_it_and_leaves_no_half_shard(images, tmp_path, monkeypatch):
-    def no_room(descriptor):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_stops_it_and_leaves_no_half_shard(images, tmp_path):
+    """A limit on the size of a file makes the kernel refuse the rest of it, as a full disk does."""
+    out = tmp_path / "out"
 
-    monkeypatch.setattr("os.fsync", no_room)
-    with pytest.raises(OSError, match=r"No space left on device: .*00000\.tar"):
-        prepare(config(images, tmp_path / "out"))
-    assert list((tmp_path / "out").iterdir()) == []
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        with pytest.raises(OSError, match=r"File too large: .*00000\.tar"):
+            prepare(config(images, out))
+        os._exit(7)
+
+    assert forked(limited) == 7
+    assert list(out.iterdir()) == []
+
+
+def test_two_processes_at_once_share_the_work_and_leave_one_whole_manifest(images, tmp_path):
+    out = tmp_path / "out"
+    shares = [config(images, out, part=part, parts=2, shard_size=2) for part in (0, 1)]
+    children = [started(lambda share=share: prepare(share)) for share in shares]
+    assert [ended(child) for child in children] == [0, 0]
+    assert met(out) == WHOLE
+    assert len(Manifest.read(out).shards) == 10
+    assert not list(out.glob(".*"))
+
+
+def test_a_killed_process_leaves_whole_shards_and_is_gone_on_with(images, tmp_path):
+    out = tmp_path / "out"
+    cfg = config(images, out, shard_size=4)
+    write = shards.add
+
+    def dies(tar, name, content):
+        if name == "00002.npy":
+            tar.fileobj.write(b"half of it")
+            tar.fileobj.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(tar, name, content)
+
+    def killed():
+        shards.add = dies
+        prepare(cfg)
+
+    assert forked(killed) == -signal.SIGKILL
+    assert sorted(path.name for path in out.glob("[0-9]*")) == ["00000.tar", "00001.tar"]
+    assert len(list(out.glob(".00002.tar.*.tmp"))) == 1
+    stamps = {path.name: os.stat(path).st_mtime_ns for path in out.glob("*.tar")}
+    prepare(cfg)
+    assert {name: os.stat(out / name).st_mtime_ns for name in stamps} == stamps
+    assert met(out) == WHOLE
+    assert not list(out.glob(".*"))
+
+
+class Letters(nn.Module):
+    """Captions to the numbers of their letters: an encoder whose answers can be read again."""
+
+    spec = TextSpec(pooled_width=2, token_width=1, max_tokens=6)
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    @torch.no_grad()
+    def forward(self, captions):
+        tokens, mask = torch.zeros(len(captions), 6, 1), torch.zeros(len(captions), 6, dtype=torch.bool)
+        for k, caption in enumerate(captions):
+            for m, letter in enumerate(caption[:6]):
+                tokens[k, m], mask[k, m] = ord(letter) * self.factor, True
+        return Text(torch.stack([tokens.sum((1, 2)), tokens.amax((1, 2))], 1), tokens, mask)
+
+
+def test_captions_are_stored_as_their_encoder_answered_them(images, tmp_path, monkeypatch):
+    for path in images.rglob("*.png"):
+        path.with_suffix(".txt").write_text(f"n {path.stem}")
+    text, out = Letters(), tmp_path / "out"
+    monkeypatch.setattr(preparing, "text_codec", lambda cfg, data: text)
+    (images / "even" / "02.txt").write_bytes(b"\xff")
+    prepare(config(images, out))
+    data = build("data", {**LATENTS, "path": str(out)}, split="train")
+    assert data.cond == Letters.spec
+    x0, cond = next(Loader(data, 19, 0))
+    told = text([f"n {round((float(x.mean()) + 1) * 12.75):02d}" for x in x0])
+    for name in ("pooled", "tokens", "mask"):
+        assert getattr(cond, name).equal(getattr(told, name)), name
+    with pytest.raises(ValueError, match=r"data\.path holds encoded captions; give prompt"):
+        data.parse_labels([3])
+    made_by = {**data.encoded_by, "text": {"name": "letters"}}
+    check = {"text": {"name": "letters"}}
+    assembly.check_captions(check, text, made_by)
+    with pytest.raises(ValueError, match=r"captions of data\.path were encoded by codec/text={'name': 'lett"):
+        assembly.check_captions(check, Letters(2.0), made_by)
+    with pytest.raises(ValueError, match=r"this run has {'name': 'clip'}; use that encoder, or prepare"):
+        assembly.check_captions({"text": {"name": "clip"}}, text, made_by)
 
 
 def test_what_cannot_be_prepared_is_refused_before_a_folder_is_made(images, tmp_path):
@@ -114,8 +205,10 @@ def test_what_cannot_be_prepared_is_refused_before_a_folder_is_made(images, tmp_
     with pytest.raises(ValueError, match="data=digits is made anew in every batch"):
         prepare(config(images, out, data={"name": "digits"}))
     (images / "even" / "00.txt").write_text("a caption")
-    with pytest.raises(ValueError, match="data=folder has captions"):
-        prepare(config(images, out))
+    for name, why in {"labels": "reads labels", "transformer_text": "is trained with the denoiser"}.items():
+        codec = {"name": "identity", "text": {"name": name}}
+        with pytest.raises(ValueError, match=f"data=folder has captions, and codec/text={name} {why}"):
+            prepare(config(images, out, codec=codec))
     assert not out.exists()
 
 
@@ -125,6 +218,11 @@ def test_the_share_is_given_or_the_launchers(monkeypatch):
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert share(None, None) == (2, 3)
+    monkeypatch.delenv("RANK")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert share(None, None) == (0, 3)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert share(None, None) == (1, 2)
     for part, parts in ((4, 4), (1, None)):
         with pytest.raises(ValueError, match=f"part={part}"):
             share(part, parts)

@@ -13,6 +13,7 @@ from tpdm.denoiser import Denoiser, guided
 from tpdm.model.captioned import Captioned
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
+from tpdm.runtime.fingerprint import tensors_sha256
 from tpdm.types import (
     Codec,
     Condition,
@@ -82,6 +83,7 @@ class Assembly:
         check_text(cfg, data.cond)
         text = build("codec/text", cfg["codec"]["text"], captions=lambda: data.texts(), vocabulary=None)
         cond = text.spec if data.cond is None else data.cond
+        check_captions(cfg["codec"], text, data.encoded_by)
         shape = codec.shape_of(data.shape) if data.encoded_by is None else data.shape
         return cls(cfg, codec, text, build("scheduler", cfg["scheduler"]), shape, cond)
 
@@ -190,6 +192,24 @@ def check_text(cfg: Config, cond: CondSpec | TextSpec | None) -> None:
         raise ValueError(
             f"data={data} has labels, and codec/text={codec} encodes captions; use codec/text=labels"
         )
+
+
+def check_captions(cfg: Config, text: Any, made_by: Config | None) -> None:
+    """Raises ValueError where captions were encoded by another encoder than this run has."""
+    if made_by is None or made_by["text_sha256"] is None:
+        return
+    other = cfg["text"]["name"] != made_by["text"]["name"]
+    if other or made_by["text_sha256"] != text_sha256(text):
+        raise ValueError(
+            f"the captions of data.path were encoded by codec/text={made_by['text']}, of sha256 "
+            f"{made_by['text_sha256'][:12]}, and this run has {dict(cfg['text'])}; "
+            "use that encoder, or prepare the data again"
+        )
+
+
+def text_sha256(text: Any) -> str:
+    """Which encoder of captions this is; embeddings of another one mean something else."""
+    return tensors_sha256(text.state_dict(), asdict(text.spec))
 
 
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Assembly, Denoiser]:

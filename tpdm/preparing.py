@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tpdm.assembly import device_of
+from tpdm.assembly import device_of, text_sha256
+from tpdm.codec.latent import LatentCodec
 from tpdm.data.damage import Damage, DamagedError
 from tpdm.data.shards import (
     VERSION,
     Manifest,
     ShardInfo,
+    condition_fields,
     fields_of,
     inspect_shard,
     quantise,
@@ -30,6 +32,7 @@ from tpdm.data.stored import Stored
 from tpdm.registry import build
 from tpdm.runtime.atomic import leftovers
 from tpdm.runtime.progress import Progress
+from tpdm.types import Codec, CondSpec, Text
 
 Config = dict[str, Any]
 Item = TypeVar("Item")
@@ -42,16 +45,18 @@ def prepare(cfg: Config) -> None:
     out = Path(cfg["out"])
     part, parts = share(cfg["part"], cfg["parts"])
     source = check_source(build("data", cfg["data"], split="train"), cfg["data"]["name"])
-    about = about_of(cfg, source)
+    text = text_codec(cfg, source)
+    codec, device = build("codec", cfg["codec"]), device_of(cfg["device"])
+    about = about_of(cfg, source, codec, text)
     out.mkdir(parents=True, exist_ok=True)
     data: Stored = build("data", cfg["data"], split="train", skipped=out / "skipped.jsonl")
-    codec, device = build("codec", cfg["codec"]), device_of(cfg["device"])
+    encode = Encoder(codec, text, device)
     shards = np.array_split(data.rows, range(cfg["shard_size"], len(data), cfg["shard_size"]))
     paths = [out / f"{number:05d}.tar" for number in range(len(shards))]
     mine = range(part, len(shards), parts)
     batches = [-(-len(rows) // cfg["batch_size"]) for rows in shards]
     done = [number for number in mine if is_finished(paths[number], about)]
-    writer = Writer(data, codec, device, cfg["precision"], cfg["batch_size"], about)
+    writer = Writer(data, encode, cfg["precision"], cfg["batch_size"], about)
     total, initial = sum(batches[k] for k in mine), sum(batches[k] for k in done)
     with Progress(total, f"prepare {part + 1}/{parts}", initial=initial) as progress:
         for number in mine:
@@ -67,12 +72,17 @@ def prepare(cfg: Config) -> None:
         )
 
 
+LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))  # torchrun's, srun's
+
+
 def share(part: int | None, parts: int | None) -> tuple[int, int]:
     """Which process this is, and of how many; where nobody says, the launcher's variables do."""
     if (part is None) != (parts is None):
         raise ValueError(f"part={part} and parts={parts} are given together or not at all")
     if part is None or parts is None:
-        return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        known = (names for names in LAUNCHERS if all(name in os.environ for name in names))
+        rank, size = next(known, LAUNCHERS[0])
+        return int(os.environ.get(rank, "0")), int(os.environ.get(size, "1"))
     if part >= parts:
         raise ValueError(f"part={part} does not exist among parts={parts}; the first is 0")
     return part, parts
@@ -84,28 +94,42 @@ def check_source(data: Any, name: str) -> Stored:
         raise ValueError(f"data={name} is made anew in every batch, so that there is nothing to prepare")
     if data.encoded_by is not None:
         raise ValueError(f"data={name} is latents already")
-    if data.cond is None:
-        raise ValueError(
-            f"data={name} has captions, which no codec here encodes; use data.labels=none or labels"
-        )
     return data
 
 
-def about_of(cfg: Config, data: Stored) -> Config:
+def text_codec(cfg: Config, data: Stored) -> Any:
+    """What encodes captions; None for labels. ValueError where that would be trained, or cannot read them."""
+    if data.cond is not None:
+        return None
+    name = cfg["codec"]["text"]["name"]
+    if name in ("labels", "transformer_text"):
+        why = "is trained with the denoiser" if name == "transformer_text" else "reads labels"
+        raise ValueError(
+            f"data={cfg['data']['name']} has captions, and codec/text={name} {why}, so that nothing can be "
+            "prepared of them; use codec/text=clip or t5, or data.labels=none"
+        )
+    return build("codec/text", cfg["codec"]["text"], captions=tuple, vocabulary=None)
+
+
+def about_of(cfg: Config, data: Stored, codec: Codec, text: Any) -> Config:
     """What all shards share, and what has to be the same to go on writing them."""
-    assert data.cond is not None
-    codec = build("codec", cfg["codec"])
     shape = list(codec.shape_of(data.shape))
     kinds = {"uint8": "|u1", "float16": "<f2"}
+    cond = data.cond or text.spec
+    symbols = range(cond.symbols) if isinstance(cond, CondSpec) else ()
+    scaled = codec.scaled if isinstance(codec, LatentCodec) else None
     return {
         "version": VERSION,
         "codec": cfg["codec"],
         "codec_sha256": codec.sha256,
         "precision": cfg["precision"],
         "shape": shape,
-        "cond": asdict(data.cond),
-        "classes": list(getattr(data, "classes", None) or map(str, range(data.cond.symbols))),
-        "fields": [["latent", kinds[cfg["precision"]], shape], ["label", "<i4", [data.cond.slots]]],
+        "text_sha256": None if text is None else text_sha256(text),
+        "scale": scaled and scaled.scale.tolist(),
+        "shift": scaled and scaled.shift.tolist(),
+        "cond": asdict(cond),
+        "classes": list(getattr(data, "classes", None) or map(str, symbols)),
+        "fields": [["latent", kinds[cfg["precision"]], shape], *condition_fields(cond)],
         "shard_size": cfg["shard_size"],
         "seed": cfg["seed"],
         "source": {key: value for key, value in cfg["data"].items() if key not in NOT_THE_SAME},
@@ -133,64 +157,71 @@ def manifest_of(paths: list[Path], about: Config) -> Manifest:
     return Manifest(about, infos)
 
 
+class Encoder:
+    """Images and labels or captions to what is stored of them, on the device."""
+
+    def __init__(self, codec: Codec, text: Any, device: torch.device):
+        self.codec, self.device = codec, device
+        self.text = text.to(device) if isinstance(text, nn.Module) else text
+
+    @torch.no_grad()
+    def __call__(self, x0: Tensor, cond: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """(latents, one array for each field of the condition), on the CPU."""
+        z = self.codec.encode(x0.to(self.device)).float().cpu()
+        if self.text is None:
+            return z, {"label": cond.int()}
+        text: Text = self.text(cond).cpu()
+        return z, {"pooled": text.pooled.half(), "tokens": text.tokens.half(), "mask": text.mask}
+
+
 class Writer:
     """Encodes rows and writes them; the next images are read while these are encoded."""
 
-    def __init__(
-        self,
-        data: Stored,
-        codec: Any,
-        device: torch.device,
-        precision: str,
-        batch_size: int,
-        about: Config,
-    ):
-        self.data, self.codec, self.device, self.about = data, codec, device, about
+    def __init__(self, data: Stored, encode: Encoder, precision: str, batch_size: int, about: Config):
+        self.data, self.encode, self.about = data, encode, about
         self.precision, self.batch_size = precision, batch_size
         self.threads = ThreadPoolExecutor(max(1, data.workers))
 
     def write(self, path: Path, number: int, rows: np.ndarray, progress: Progress) -> None:
         """One shard, of what of these rows can be read and encoded."""
-        latents, labels = [], []
+        latents, conds = [], []
         parts = np.array_split(rows, range(self.batch_size, len(rows), self.batch_size))
-        for kept, x0, label in ahead(self.threads, self.read, parts):
-            z = self.encode(x0)
-            finite = torch.isfinite(z).flatten(1).all(1)
-            if not finite.all():
-                self.refuse(path, kept[~finite.numpy()])
-            latents.append(z[finite])
-            labels.append(label[finite])
+        for kept, x0, cond in ahead(self.threads, self.read, parts):
+            if len(kept):
+                z, encoded = self.encode(x0, cond)
+                finite = torch.isfinite(z).flatten(1).all(1)
+                for x in encoded.values():
+                    finite &= torch.isfinite(x).flatten(1).all(1)
+                if not finite.all():
+                    self.refuse(path, kept[~finite.numpy()])
+                latents.append(z[finite])
+                conds.append({name: x[finite] for name, x in encoded.items()})
             progress.advance()
-        z = torch.cat(latents)
-        if not len(z):
+        if not sum(map(len, latents)):
             raise ValueError(f"none of the {len(rows)} samples for {path} can be read")
+        z = torch.cat(latents)
         stored, clip = quantise(z) if self.precision == "uint8" else (z.half(), 0.0)
         error = squared_error(stored, clip, z) if clip else float((stored.float() - z).square().mean())
         shard = {"count": len(z), "clip": clip, "mse": error, "power": float(z.max() - z.min()) ** 2}
-        arrays = {"latent": stored.numpy(), "label": torch.cat(labels).numpy().astype("<i4")}
+        arrays = {"latent": stored.numpy()}
+        arrays |= {name: torch.cat([cond[name] for cond in conds]).numpy() for name in conds[0]}
         assert fields_of(arrays) == self.about["fields"]
         for leftover in leftovers(path):
             leftover.unlink(missing_ok=True)
         write_shard(path, number, arrays, {"about": self.about, "shard": shard})
 
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor, Tensor]:
-        """(rows that can be read, their images, their labels)."""
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor, Any]:
+        """(rows that can be read, their images, their labels or captions)."""
         while len(rows):
             try:
                 return rows, *self.data.load(rows, np.zeros(len(rows), bool))
             except DamagedError as error:
                 self.data.skipped.add(error.damages)
                 rows = rows[[row not in {damage.row for damage in error.damages} for row in rows.tolist()]]
-        assert self.data.cond is not None
-        return rows, torch.empty(0, *self.data.shape), torch.empty(0, self.data.cond.slots, dtype=torch.long)
-
-    @torch.no_grad()
-    def encode(self, x0: Tensor) -> Tensor:
-        z: Tensor = self.codec.encode(x0.to(self.device)).float().cpu()
-        return z
+        return rows, torch.empty(0, *self.data.shape), []
 
     def refuse(self, path: Path, rows: np.ndarray) -> None:
-        reason = "the latent is not finite"
+        reason = "the latent, or the encoded caption, is not finite"
         self.data.skipped.add([Damage(str(path), f"row {row}", reason, row) for row in rows.tolist()])
 
 

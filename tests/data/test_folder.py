@@ -70,6 +70,7 @@ def test_captions_beside_the_images(made):
     )
     assert data.cond is None
     assert epoch(data) == {10: "ein Löwe", 90: "a cat"}
+    assert list(data.texts()) == ["ein Löwe", "a cat"]
 
 
 def test_images_alone_are_one_class(made):
@@ -84,6 +85,7 @@ def test_what_is_broken_is_skipped_and_listed(made, tmp_path):
     captions = {name.replace(".png", ".txt"): b"fine" for name in {**good, **bad} if name != "lone.png"}
     data = made({**good, **bad, **captions, "latin.txt": "Löwe".encode("latin-1")})
     assert set(epoch(data, 3)) == set(range(10, 90, 10))
+    assert list(data.texts()) == ["fine"] * 10  # those of images that do not decode among them
     reasons = skipped(tmp_path)
     assert set(reasons) == set(bad)
     assert "does not decode" in reasons["cut.png"]

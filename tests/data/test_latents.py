@@ -47,7 +47,7 @@ def stored(folder, shards=2, precision="uint8", latents=None):
     about = {
         "version": 1, "codec": {"name": "identity"}, "precision": precision, "shape": list(SHAPE),
         "cond": {"slots": 1, "symbols": shards * COUNT}, "classes": [str(k) for k in range(shards * COUNT)],
-        "fields": fields_of(arrays),
+        "fields": fields_of(arrays), "text_sha256": None,
     }  # fmt: skip
     Manifest(about, infos).write(folder)
     return torch.cat(truth)

@@ -65,6 +65,7 @@ def test_captions_of_several_shards_by_range_and_by_glob(tmp_path):
         data = made(tmp_path / pattern)
         assert data.cond is None
         assert epoch(data, 4) == everything
+        assert list(data.texts()) == list(everything.values())
     assert epoch(made(tmp_path / "001.tar")) == grey(10, 11, 12, 13, 14)
 
 

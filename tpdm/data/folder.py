@@ -83,10 +83,14 @@ class FolderImages(Images):
             if name not in self.labels:
                 raise UnreadableError("the image has no label")
             return image, self.labels[name]
-        beside = str(PurePosixPath(name).with_suffix(".txt"))
+        return image, self.caption(row)
+
+    def caption(self, row: int) -> str:
+        assert self.captions is not None
+        beside = str(PurePosixPath(self.images[row]).with_suffix(".txt"))
         if beside not in self.captions:
             raise UnreadableError("the caption is missing")
-        return image, text(self.files.read(beside), "caption")
+        return text(self.files.read(beside), "caption")
 
     def name(self, row: int) -> tuple[str, str]:
         return str(self.files.path), self.images[row]

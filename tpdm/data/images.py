@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,16 @@ class Images(Stored):
         if damages:
             raise DamagedError(damages)
         return to_pixels(images), cond if self.classes is None else torch.tensor(cond).view(-1, 1)
+
+    def texts(self) -> Iterator[str]:
+        """Every caption that can be read; nothing is said of the others before their turn."""
+        for row in self.rows.tolist() if self.classes is None else ():
+            with suppress(UnreadableError):
+                yield self.caption(row)
+
+    def caption(self, row: int) -> str:
+        """Without the image. Raises UnreadableError."""
+        raise NotImplementedError("these data have labels")
 
     def check(self, value: int | str) -> int | str:
         if self.classes is not None and value not in range(len(self.classes)):

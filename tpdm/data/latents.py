@@ -17,6 +17,7 @@ from tpdm.data.shards import Manifest, checksums, dequantise
 from tpdm.data.source import Batch
 from tpdm.data.stored import Stored, parse_classes
 from tpdm.registry import Fraction, NonNegative, register
+from tpdm.types import Condition, CondSpec, Text
 
 
 @register("data", "latents")
@@ -56,7 +57,7 @@ class Latents(Stored):
     @property
     def encoded_by(self) -> Mapping[str, Any] | None:
         about = self.manifest.about
-        return {**about["codec"], "sha256": about["codec_sha256"]}
+        return {**about["codec"], "sha256": about["codec_sha256"], "text_sha256": about["text_sha256"]}
 
     def load(self, rows: np.ndarray, coins: np.ndarray) -> Batch:
         shard = np.searchsorted(self.ends, rows, side="right")
@@ -78,7 +79,13 @@ class Latents(Stored):
                     for k in np.flatnonzero(changed | infinite).tolist()
                 ]
             )
-        return latent, torch.from_numpy(records["label"].astype(np.int64))
+        return latent, self.condition(records)
+
+    def condition(self, records: np.ndarray) -> Condition:
+        if isinstance(self.cond, CondSpec):
+            return torch.from_numpy(records["label"].astype(np.int64))
+        pooled, tokens = (torch.from_numpy(records[name].astype(np.float32)) for name in ("pooled", "tokens"))
+        return Text(pooled, tokens, torch.from_numpy(records["mask"].copy()))
 
     def read(self, shard: np.ndarray, row: np.ndarray) -> np.ndarray:
         """(n, bytes of a record); where a shard is cut short, zeros."""
@@ -99,4 +106,7 @@ class Latents(Stored):
         return raw
 
     def parse_labels(self, labels: list[str | int]) -> Int[Tensor, "n 1"]:
+        """Raises ValueError where captions were encoded, and no label is left."""
+        if not isinstance(self.cond, CondSpec):
+            raise ValueError("labels are given, but data.path holds encoded captions; give prompt")
         return parse_classes(labels, self.manifest.about["classes"])

@@ -22,7 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from tpdm.runtime.atomic import read_json, whole_file, write_json
-from tpdm.types import CondSpec, DataShape
+from tpdm.types import CondSpec, DataShape, TextSpec
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -59,8 +59,9 @@ class Manifest:
         return DataShape(*self.about["shape"])
 
     @property
-    def cond(self) -> CondSpec:
-        return CondSpec(**self.about["cond"])
+    def cond(self) -> CondSpec | TextSpec:
+        cond = self.about["cond"]
+        return CondSpec(**cond) if "slots" in cond else TextSpec(**cond)
 
     @property
     def record(self) -> np.dtype:
@@ -104,6 +105,14 @@ def record_type(fields: Sequence[Sequence[Any]]) -> np.dtype:
     record = np.dtype(kinds)
     assert not record.hasobject
     return record
+
+
+def condition_fields(cond: CondSpec | TextSpec) -> list[list[Any]]:
+    """What a record holds beside its latent: labels, or a caption as its encoder answered it."""
+    if isinstance(cond, CondSpec):
+        return [["label", "<i4", [cond.slots]]]
+    tokens = [cond.max_tokens, cond.token_width]
+    return [["pooled", "<f2", [cond.pooled_width]], ["tokens", "<f2", tokens], ["mask", "|b1", tokens[:1]]]
 
 
 def fields_of(arrays: Mapping[str, np.ndarray]) -> list[list[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tpdm.types import CondSpec, DataShape
+from tpdm.types import CondSpec, DataShape, TextSpec
 
 Batch = tuple[Tensor, Any]  # pixels (n, C, H, W) in [-1, 1]; labels (n, slots), or n captions
 
@@ -45,7 +45,7 @@ class Data(Protocol):
     """A source of samples, endless or stored."""
 
     shape: DataShape
-    cond: CondSpec | None  # None: captions
+    cond: CondSpec | TextSpec | None  # None: captions, not encoded
     workers: int  # threads that read ahead; 0: nothing is read ahead
     reshard: bool  # go on at the next epoch when the number of ranks has changed
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tpdm.data.damage import Damage, DamagedError, Skipped
 from tpdm.data.source import Batch, Place
-from tpdm.types import CondSpec, DataShape
+from tpdm.types import CondSpec, DataShape, TextSpec
 
 SPLITS = ("train", "test")
 
@@ -31,7 +31,7 @@ class Stored(ABC):
         self,
         size: int,
         shape: DataShape,
-        cond: CondSpec | None,
+        cond: CondSpec | TextSpec | None,
         split: str,
         test_fraction: float,
         workers: int,

@@ -90,6 +90,11 @@ class WebDataset(Images):
                 return image, 0
             return image, self.condition(file.read(*index.label[k].tolist()))
 
+    def caption(self, row: int) -> str:
+        index, k = self.find(row)
+        with index.open() as file:
+            return str(self.condition(file.read(*index.label[k].tolist())))
+
     def condition(self, content: bytes) -> int | str:
         if self.kind == "txt":
             return text(content, "caption")
