@@ -31,7 +31,7 @@ REACHED_BY = {
     ("data", "mnist"): ["data.path=mnist"],
     ("data", "latents"): ["data.path=latents"],
     ("data", "webdataset"): ["data.path=shards.tar"],
-    ("data", "prompts"): ["data.path=prompts.txt"],
+    ("data", "prompts"): ["data.path=prompts.txt", "model=unet", "codec/text=transformer_text"],
     ("data", "celeba"): ["data.path=images", "data.attributes=list.txt"],
     ("codec", "sd_vae"): ["codec.path=nowhere"],
     ("codec/text", "transformer_text"): CAPTIONS,

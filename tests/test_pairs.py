@@ -22,10 +22,6 @@ from tpdm.runtime.run import Run
 REFUSED = {
     ("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser",
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
-    ("data", "digit_captions"): "has captions, which no model here reads",
-    ("data", "prompts"): "has captions, which no model here reads",
-    ("model", "tld"): "reads captions, but data gives labels",
-    ("model", "tld_small"): "reads captions, but data gives labels",
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",

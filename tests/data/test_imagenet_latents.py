@@ -25,7 +25,7 @@ def prepared(folder, shape=(4, 32, 32), symbols=1000):
     offset = write_shard(folder / "00000.tar", 0, arrays, {})
     about = {
         "version": 1, "codec": {"name": "identity"}, "codec_sha256": IdentityCodec.sha256,
-        "precision": "float16", "shape": list(shape),
+        "text_sha256": None, "precision": "float16", "shape": list(shape),
         "cond": {"slots": 1, "symbols": symbols}, "classes": [str(k) for k in range(symbols)],
         "fields": fields_of(arrays),
     }  # fmt: skip

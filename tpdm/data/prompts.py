@@ -50,6 +50,9 @@ class Prompts(Endless):
         _, height, width = self.shape
         return torch.empty(n, 0, height, width), [self.prompts[k] for k in index.tolist()]
 
+    def texts(self) -> list[str]:
+        return self.prompts
+
     def parse_labels(self, labels: list[str | int]) -> list[str]:
         return list(map(str, labels))
 
