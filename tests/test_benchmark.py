@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
-from tests.tiny import COND, SHAPE, conditions, scrambled, tiny_denoiser, tiny_predictor
+from tests.runs import command
+from tests.tiny import COND, SHAPE, conditions, scrambled, tiny_denoiser, tiny_dit, tiny_predictor
+from tpdm import benchmark
 from tpdm.benchmark import Settings
 from tpdm.measuring import configured, measure
 from tpdm.registry import build, validate
@@ -13,6 +15,8 @@ from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample_by_seed
 from tpdm.sampler.step import ab2, ddim, dpmpp_2m
 from tpdm.scheduler.ddpm import ddpm
 from tpdm.scheduler.flow import Flow
+from tpdm.suite import train
+from tpdm.suite.official import official_dit
 from tpdm.suite.plain import plain_replay, plain_rollout
 from tpdm.suite.ratio import Ratio
 from tpdm.suite.rollout import Recorded, RolloutSuite, rows_of
@@ -158,3 +162,74 @@ def test_the_command_prints_its_ratios_and_keeps_them(composed, tmp_path, capsys
     assert all(len(ratio["values"]) == 2 for ratio in record["ratios"])
     assert record["config"] == cfg
     assert record["hardware"]["cores"] >= 1
+
+
+TRAIN = (
+    "suite=train", "device=cpu", "suite.repeats=3", "suite.batch_size=2", "suite.compile=false",
+    "model.width=16", "model.depth=1", "model.num_heads=2",
+)  # fmt: skip
+
+
+def test_the_suite_of_training_tells_what_it_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "LARGE", ((64, 64, 64), (32, 16, 8)))
+    out = tmp_path / "numbers.json"
+    ended = command(benchmark.main, *TRAIN, f"out={out}")
+    assert ended.status == 0, ended.err
+    record = json.loads(out.read_text())
+    facts, ratios = record["facts"], record["ratios"]
+    assert [ratio["name"] for ratio in ratios] == [
+        "no / diffusers no", "bf16 / diffusers bf16", "bf16_weights / diffusers bf16",
+    ]  # fmt: skip
+    assert [ratio["goal"] for ratio in ratios] == [0.90, 0.65, 0.65]
+    for ratio in ratios:
+        ours, _, theirs = ratio["name"].partition(" / ")
+        seconds = zip(facts["seconds"][ours], facts["seconds"][theirs], strict=True)
+        assert ratio["values"] == [ours / theirs for ours, theirs in seconds]
+        assert len(ratio["values"]) == 3
+    tokens, width, patch = 256, 16, 2 * 2 * 4
+    linear = 12 * width**2 * tokens + width * patch * tokens * 3  # the blocks, the patches, two outputs
+    attention = 2 * tokens**2 * width
+    condition = 256 * width + width**2 + 8 * width**2  # the time's MLP, and what shifts and scales
+    assert facts["multiply_adds"] == linear + attention + condition
+    for name, share in facts["share_of_peak"].items():
+        rate = facts["peak"]["no" if name.endswith("no") else "bf16"]
+        usual = sorted(facts["seconds"][name])[1]
+        assert share == pytest.approx(6 * facts["multiply_adds"] * 2 / usual / rate)
+        assert f"{name}: {2 / usual:.1f} images/s" in ended.out
+    assert ended.out.count("goal at") == 3
+
+
+def test_diffusers_network_is_of_our_size(composed):
+    """Its blocks embed time and label each for itself; all else has as many numbers as ours."""
+    model = tiny_dit(outputs=2)
+    shape, cond = DataShape(1, 8, 8), CondSpec(1, 3)
+    network, forward = official_dit(model, shape, cond, outputs=2)
+    x, timestep, label = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 700.0]), torch.tensor([[0], [2]])
+    assert forward(x, timestep, label).shape == model(x, timestep, label.expand(2, 2))[0].shape
+    assert len(network.transformer_blocks) == len(model.blocks)
+    for theirs, ours in zip(network.transformer_blocks, model.blocks, strict=True):
+        embedding = sum(p.numel() for p in theirs.norm1.emb.parameters())
+        assert sum(p.numel() for p in theirs.parameters()) - embedding == sum(
+            p.numel() for p in ours.parameters()
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("model/block=in_context", "use model=dit_"),
+        ("run=runs/a", "leave out run="),
+        ("suite.precisions=[]", "leaves nothing to time"),
+        ("data=digit_scenes", "one label"),
+    ],
+)
+def test_what_has_no_counterpart_in_diffusers_is_refused(override, reason):
+    ended = command(benchmark.main, *TRAIN, override)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert reason in ended.err
+
+
+def test_a_ratio_without_a_goal_is_told_without_a_verdict():
+    ratio = Ratio("a / b", [2.0], "at most", None)
+    assert ratio.met is None
+    assert str(ratio) == "a / b: 2.00 (2.00 to 2.00 over 1 repeats)"

@@ -48,6 +48,7 @@ WRAPPED = {  # library -> the only places that may import it
         "model/unet.py",
         "codec/kl_vae.py",
         "codec/sd_vae.py",
+        "suite/official.py",
     },
     "open_clip": {"reward/hpsv2.py"},
     "huggingface_hub": {"runtime/hub.py"},

@@ -180,6 +180,7 @@ def test_a_pair_that_makes_no_sense_is_refused_with_a_reason(row, settings, tmp_
         ["predictor.text=cross_attention", "predictor.time=temb", "predictor.projection_width=8"],
         ["predictor.text=mean", "predictor.time=none", "predictor.dropout=0.1", "trainer.accumulate=2"],
         ["scheduler=ddpm", "scheduler.predicts=eps_and_variance", "density=beta", "optimizer=adam"],
+        ["mixed_precision=bf16_weights", "trainer.accumulate=2", "trainer.gradient_checkpointing=true"],
     ],
     ids=lambda options: options[0],
 )

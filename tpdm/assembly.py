@@ -122,10 +122,14 @@ class Assembly:
         read = self.condition(cond)
         return backbone.encode(read) if isinstance(backbone, Captioned) and isinstance(read, Tensor) else read
 
+    @property
+    def outputs(self) -> int:
+        """Values that a backbone answers with for each channel."""
+        return 2 if self.scheduler.predicts == "eps_and_variance" else 1
+
     def backbone(self) -> nn.Module:
         """With the text encoder inside that is trained with it, where there is one."""
-        outputs = 2 if self.scheduler.predicts == "eps_and_variance" else 1
-        backbone = build("model", self.cfg["model"], shape=self.shape, cond=self.cond, outputs=outputs)
+        backbone = build("model", self.cfg["model"], shape=self.shape, cond=self.cond, outputs=self.outputs)
         encoder = self.text.network()
         return backbone if encoder is None else Captioned(backbone, encoder)
 

@@ -1,12 +1,18 @@
 """python -m tpdm.benchmark [suite=NAME] [key=value | group=choice ...]
 
-Times this package against a plain implementation and against its own networks, in one process by turns.
+Times this package against others' code and against its own networks, in one process by turns.
 It prints ratios: seconds are a machine's, ratios are the code's.
+
+Suites:
+  rollout  drawing and replaying trajectories, against a plain loop
+  train    one optimiser step of a DiT, against diffusers' DiT and the machine's matrix products
 
 Examples:
   python -m tpdm.benchmark suite=rollout
   python -m tpdm.benchmark suite=rollout inference_dtype=bfloat16 out=rollout.json
   python -m tpdm.benchmark suite=rollout run=runs/NAME
+  python -m tpdm.benchmark suite=train suite.repeats=11
+  python -m tpdm.benchmark suite=train model=dit_xl2 device=cuda suite.compile_official=true
   python -m tpdm.benchmark suite.batch_size=64 suite.repeats=11 scheduler=ddpm
   python -m tpdm.benchmark model=dit_s4 predictor=vit_small device=cuda
 """
@@ -31,11 +37,12 @@ class Settings(TypedDict):
     debug: bool
     model: Component
     scheduler: Component
-    predictor: Component
+    predictor: Component | None
     sampler: Component
     data: Component
     codec: Component
     launcher: Component
+    optimizer: Component
 
 
 @entry("benchmark", Settings)

@@ -36,6 +36,7 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     for group in ("density", "optimizer", "parallel"):
         build(group, cfg[group])
     build("optimizer", cfg["predictor_optimizer"])
+    check_precision(cfg)
     data = assembly.data("test")
     classifier = DigitClassifier() if can_read(data) else None
     labelled = isinstance(assembly.cond, CondSpec)
@@ -45,6 +46,14 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     if not cfg["dry_run"]:  # which is content with sizes, where there are no samples
         check_evaluation(cfg, assembly, data, classifier)
     return assembly
+
+
+def check_precision(cfg: Config) -> None:
+    """Raises ValueError where copies of the weights would have to be cut like the weights."""
+    if cfg["mixed_precision"] == "bf16_weights" and cfg["parallel"]["name"] == "fsdp":
+        raise ValueError(
+            "mixed_precision=bf16_weights keeps whole weights; use mixed_precision=bf16 with fsdp"
+        )
 
 
 def check_evaluation(cfg: Config, assembly: Assembly, data: Any, classifier: DigitClassifier | None) -> None:

@@ -45,6 +45,8 @@ def train_codec(cfg: Config) -> None:
 
 def check_codec(cfg: Config, ranks: int) -> tuple[KLVAE, DataShape]:
     """The codec to be trained, and the size of the images. ValueError where these cannot train it."""
+    if cfg["mixed_precision"] == "bf16_weights":
+        raise ValueError("mixed_precision=bf16_weights is the denoiser's; stage=codec takes no, bf16 or fp16")
     codec = build("codec", cfg["codec"])
     if not isinstance(codec, KLVAE):
         raise ValueError(

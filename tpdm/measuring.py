@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from tpdm.assembly import DTYPES, Assembly, device_of
 from tpdm.denoiser import Denoiser
 from tpdm.finished import FinishedRun
-from tpdm.registry import build
+from tpdm.registry import build, lookup
 from tpdm.runtime.atomic import write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.suite.ratio import Measured
@@ -21,8 +22,7 @@ Config = dict[str, Any]
 def measure(cfg: Config) -> None:
     """Runs the suite, prints its ratios and the machine, and keeps both in `out` if that is given."""
     device = device_of(cfg["device"])
-    parts = configured(cfg, device) if cfg["run"] is None else finished(cfg["run"], device)
-    measured = build("suite", cfg["suite"], seed=cfg["seed"], device=device, **parts)()
+    measured = build("suite", cfg["suite"], seed=cfg["seed"], device=device, **parts_of(cfg, device))()
     made = provenance()
     print(told(measured, cfg, made))
     if cfg["out"]:
@@ -31,11 +31,35 @@ def measure(cfg: Config) -> None:
         write_json(Path(cfg["out"]), record | made)
 
 
+def parts_of(cfg: Config, device: torch.device) -> dict[str, Any]:
+    """The facts that the suite asks for; those of a finished run, where one is given."""
+    if "backbone" not in signature(lookup("suite", cfg["suite"]["name"])).parameters:
+        return configured(cfg, device) if cfg["run"] is None else finished(cfg["run"], device)
+    if cfg["run"] is not None:
+        raise ValueError(f"suite={cfg['suite']['name']} trains new weights; leave out run={cfg['run']}")
+    return trainable(cfg)
+
+
+def trainable(cfg: Config) -> dict[str, Any]:
+    """The backbone of this config with random weights, and what trains it; no data are read."""
+    torch.manual_seed(cfg["seed"])
+    assembly = Assembly.of(cfg)
+    return {
+        "backbone": assembly.backbone(),
+        "shape": assembly.shape,
+        "cond": assembly.cond,
+        "outputs": assembly.outputs,
+        "optimizer": build("optimizer", cfg["optimizer"]),
+    }
+
+
 def configured(cfg: Config, device: torch.device) -> dict[str, Any]:
     """The networks of this config with random weights, frozen."""
     torch.manual_seed(cfg["seed"])
     assembly = Assembly.of(cfg)
     backbone: Any = assembly.backbone().to(device, DTYPES[cfg["inference_dtype"]])
+    if cfg["predictor"] is None:
+        raise ValueError(f"suite={cfg['suite']['name']} times a predictor, and this config has none")
     predictor = assembly.predictor(cfg["predictor"], backbone.features).to(device)
     return {
         "denoiser": Denoiser(backbone, assembly.scheduler).eval().requires_grad_(False),
@@ -66,6 +90,6 @@ def told(measured: Measured, cfg: Config, made: Config) -> str:
     machine = (
         f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads"
     )
-    networks = f"run={cfg['run']}" if cfg["run"] else f"random weights, {cfg['inference_dtype']}"
-    lines = [f"{networks}; {facts}", *(f"  {ratio}" for ratio in measured.ratios)]
+    networks = f"run={cfg['run']}" if cfg["run"] else "random weights"
+    lines = [f"{networks}; {facts}", *(f"  {line}" for line in (*measured.ratios, *measured.lines))]
     return "\n".join([*lines, f"{machine}, torch {versions['torch']}, commit {made['commit']}"])

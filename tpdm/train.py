@@ -43,7 +43,7 @@ class Settings(TypedDict):
     device: Literal["auto", "cpu", "cuda"]
     dry_run: bool
     debug: bool
-    mixed_precision: Literal["no", "bf16", "fp16"]
+    mixed_precision: Literal["no", "bf16", "bf16_weights", "fp16"]
     inference_dtype: Literal["float32", "bfloat16", "float16"]
     guidance_scale: NonNegative[float]
     baseline_steps: Positive[int]

@@ -1,7 +1,6 @@
 """DiT: a transformer over latent patches, and its four ways to read time and label (Peebles & Xie 2023)."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,6 +8,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from tpdm.model.official import OfficialDiT
+from tpdm.nn.activation import TanhGELU
 from tpdm.nn.adaln import AdaptiveNorm, Modulation, PlainNorm, layer_norm, modulate
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
@@ -19,7 +19,7 @@ from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
 
 
 def mlp(width: int) -> Mlp:
-    return Mlp(width, 4 * width, act_layer=partial(nn.GELU, approximate="tanh"))
+    return Mlp(width, 4 * width, act_layer=TanhGELU)
 
 
 class Block(nn.Module):

@@ -1,9 +1,14 @@
 """Multi-head attention over tokens, to themselves and to a condition."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
+
+MOST_KEPT = 2**18  # weights of a head; those of longer sequences would fill the memory
 
 
 class Attention(nn.Module):
@@ -20,6 +25,8 @@ class Attention(nn.Module):
         q, k, v = (
             self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         )  # 3 x (B, heads, N, D/heads)
+        if self.training and self.dropout == 0 and keeps_weights(q, k):
+            return self.proj(merged(KeptAttention.apply(q * q.shape[-1] ** -0.5, k, v)))
         return self.proj(attend(q, k, v, self.dropout if self.training else 0.0))
 
 
@@ -82,8 +89,37 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, dropout: float, bias: Tensor | None = None
 ) -> Float[Tensor, "B N D"]:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) with the heads merged back into one width."""
-    x: Tensor = scaled_dot_product_attention(q, k, v, bias, dropout)  # (B, heads, N, D/heads)
+    return merged(scaled_dot_product_attention(q, k, v, bias, dropout))
+
+
+def merged(x: Float[Tensor, "B heads N D/heads"]) -> Float[Tensor, "B N D"]:
     return x.transpose(1, 2).flatten(2)
+
+
+class KeptAttention(torch.autograd.Function):
+    """softmax(q k^T) v for scaled q, which keeps its weights for the backward pass: four matrix products.
+
+    torch's kernel keeps no weights and computes them again, block by block, which on a CPU takes longer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        weights = (q @ k.mT).softmax(-1)  # (B, heads, N, M)
+        ctx.save_for_backward(q, k, v, weights)
+        return weights @ v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, weights = ctx.saved_tensors
+        d_scores = torch._softmax_backward_data(grad @ v.mT, weights, -1, weights.dtype)
+        return d_scores @ k, d_scores.mT @ q, weights.mT @ grad
+
+
+def keeps_weights(q: Tensor, k: Tensor) -> bool:
+    """Whether `KeptAttention` is worth its memory: on a CPU, for sequences that are not long."""
+    return q.device.type == "cpu" and q.shape[-2] * k.shape[-2] <= MOST_KEPT
 
 
 def check_heads(key: str, width: int, num_heads: int, name: str = "width") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
@@ -14,20 +14,23 @@ class Ratio:
     name: str
     values: list[float]
     sense: Literal["at least", "at most"]
-    goal: float
+    goal: float | None  # None: there is nothing that it is held against
 
     @property
     def median(self) -> float:
         return median(self.values)
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        if self.goal is None:
+            return None
         return self.median >= self.goal if self.sense == "at least" else self.median <= self.goal
 
     def __str__(self) -> str:
         spread = f"{min(self.values):.2f} to {max(self.values):.2f} over {len(self.values)} repeats"
+        measured = f"{self.name}: {self.median:.2f} ({spread})"
         verdict = "met" if self.met else "missed"
-        return f"{self.name}: {self.median:.2f} ({spread}); goal {self.sense} {self.goal}: {verdict}"
+        return measured if self.goal is None else f"{measured}; goal {self.sense} {self.goal}: {verdict}"
 
     def record(self) -> dict[str, Any]:
         return {**vars(self), "median": self.median, "met": self.met}
@@ -39,3 +42,4 @@ class Measured:
 
     ratios: list[Ratio]
     facts: dict[str, Any]
+    lines: list[str] = field(default_factory=list)  # told beside the ratios

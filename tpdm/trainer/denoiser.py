@@ -17,6 +17,7 @@ from tpdm.registry import Fraction, Positive, register
 from tpdm.runtime.ema import EMA
 from tpdm.runtime.sharding import whole
 from tpdm.trainer.stage import Stage, Stateful
+from tpdm.trainer.weights import weights_of
 from tpdm.types import Codec, Condition, Scheduler
 
 
@@ -64,12 +65,14 @@ class DenoiserTrainer:
         self.stage, self.preview = stage, preview
 
         self.backbone = backbone.to(self.accelerator.device)
+        self.weights = weights_of(self.backbone, stage.mixed_precision)
+        running = self.weights.running
         if gradient_checkpointing:
-            for block in blocks(self.backbone):
+            for block in blocks(running):
                 recompute(block)
         if compile:
-            compile_blocks(self.backbone)
-        self.network = parallel(self.backbone, self.accelerator)  # may cut the weights, so the rest follows
+            compile_blocks(running)
+        self.network = parallel(running, self.accelerator)  # may cut the weights, so the rest follows
         self.denoiser = Denoiser(self.network, scheduler)
         self.ema = EMA(self.backbone, ema_decay)
         self.optimizer, self.lr = optimizer(self.backbone.parameters(), max_steps)
@@ -116,11 +119,17 @@ class DenoiserTrainer:
     def differentiate(self, step: int) -> tuple[Tensor, Tensor]:
         """The gradients of one update, clipped; its mean loss, and their norm before."""
         generator, losses = self.stage.generator(step), []
+        self.weights.follow()
         for part in range(self.accumulate):
             last = part + 1 == self.accumulate  # processes exchange the gradients of all parts at once
-            with nullcontext() if last else self.accelerator.no_sync(self.network):
+            with (
+                nullcontext()
+                if last or self.weights.collects_parts
+                else self.accelerator.no_sync(self.network)
+            ):
                 loss = self.loss(*next(self.batches), generator)
                 self.scaler.scale(loss / self.accumulate).backward()
+            self.weights.collect()
             losses.append(loss.detach())
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), self.clip_norm)
