@@ -5,10 +5,10 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint bench clean
+.PHONY: help install train test test-slurm lint bench clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install the package with its tools into it
 
@@ -22,6 +22,9 @@ train: $(STAMP) ## Train the denoiser and its predictor: make train ARGS="seed=1
 
 test: $(STAMP) ## Run the tests: make test ARGS="-k registry"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+test-slurm: $(STAMP) ## Run sweeps on a one-node SLURM, installed if need be; needs root
+	tests/slurm/run $(BIN)/python $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	$(BIN)/ruff check .

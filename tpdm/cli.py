@@ -81,10 +81,13 @@ def entry(config_name: str, schema: type, first: str | None = None) -> Callable[
 
         @functools.wraps(main)
         def run() -> None:
-            if _flags().help:
+            flags = _flags()
+            if flags.help:
                 print(_help(main, schema))
                 return
             statuses.clear()
+            if _sends(flags):  # said aloud, since Hydra blames a sweep without -m for any other mistake in it
+                sys.argv.append("--multirun")
             if first and len(sys.argv) > 1 and not sys.argv[1].startswith("-") and "=" not in sys.argv[1]:
                 sys.argv[1] = f"{first}='{sys.argv[1]}'"
             sys.argv[1:] = map(quoted, sys.argv[1:])
@@ -195,6 +198,13 @@ def _flags() -> Any:
     parser = get_args_parser()
     parser.error = refuse
     return parser.parse_args()
+
+
+def _sends(flags: Any) -> bool:
+    """Whether the command line chooses a launcher that takes sweeps."""
+    chosen = [word for word in flags.overrides if word.startswith("launcher=")]
+    elsewhere = bool(chosen) and chosen[-1] != "launcher=local"
+    return elsewhere and not (flags.multirun or flags.cfg or flags.info or flags.hydra_help)
 
 
 def _folders() -> list[Path]:

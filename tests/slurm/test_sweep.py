@@ -1,0 +1,209 @@
+"""Sweeps on a real SLURM: preempted, out of time, failing, repeated. `make test-slurm` starts one."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.runs import LOOPS, MODEL, PREDICTOR, last_checkpoint, same
+from tpdm.launcher.sweep import Sweep
+from tpdm.runtime.artifact import load_artifact
+
+if "TPDM_TEST_SLURM" not in os.environ:
+    pytest.skip("needs SLURM; make test-slurm starts one", allow_module_level=True)
+
+HERE = Path(__file__).parent
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE / "plugin")}
+JUDGED = tuple(setting for setting in LOOPS if setting.startswith("evaluation."))
+SMALL = (
+    *MODEL,
+    *(setting for setting in LOOPS if setting not in JUDGED),
+    "data=troubled",
+    "device=cpu",
+    "trainer.preview_every=100",
+)
+WHOLE = (*(setting for setting in PREDICTOR if "baseline" not in setting), "baseline=null", *JUDGED)
+SLURM = ("launcher=slurm", "launcher.allow_dirty=true", "launcher.mem_gb=1")
+ALONE = ("predictor=none", "~evaluation")  # a denoiser and nothing else
+LONG = (*ALONE, "trainer.max_steps=24", "trainer.save_every=100")
+WAIT_S = 200
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory):
+    """A folder of configs that may be edited."""
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "data").mkdir()
+    (folder / "data" / "troubled.yaml").write_text((HERE / "conf" / "data" / "troubled.yaml").read_text())
+    return folder
+
+
+@pytest.fixture
+def train(conf, tmp_path):
+    """train(*settings) starts a command whose runs are in `tmp_path`."""
+    return partial(started, conf, tmp_path)
+
+
+def started(conf, runs, *settings, before=(sys.executable, "-m")):
+    command = [*before, "tpdm.train", "-cd", str(conf), *SMALL, f"runs={runs}", *settings]
+    return subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def reported(sweep):
+    command = [sys.executable, "-m", "tpdm.report", str(sweep)]
+    return subprocess.run(command, env=ENV, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def limited(conf, tmp_path_factory):
+    """A sweep of one job that has a minute and needs more; its minutes pass while another test runs.
+
+    The command that waits for it is interrupted, which is none of the job's business.
+    """
+    runs = tmp_path_factory.mktemp("limited")
+    limits = ("launcher.timeout_min=1", "launcher.signal_delay_s=20", "launcher.cpus_per_task=1")
+    start = started(conf, runs, *SLURM, *limits, "run_name=s", *LONG, "data.seconds=2")
+    job = next(line for line in start.stdout if line.startswith("job ")).split()[1].rstrip(":")
+    until(lambda: squeue("%T", "-j", job) == ["RUNNING"], "its start")
+    start.send_signal(signal.SIGINT)
+    status, _, err = ended(start)
+    assert status == 130
+    assert "1 jobs go on, nothing was cancelled" in err
+    assert f"to cancel: scancel {job}" in err
+    assert "0 done, 1 running, 0 queued, 0 failed" in reported(runs / "s")
+    return Sweep(runs / "s")
+
+
+def ended(process):
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
+
+
+def until(true, what):
+    for _ in range(10 * WAIT_S):
+        if found := true():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not happen in {WAIT_S} s")
+
+
+def squeue(form, *options):
+    done = subprocess.run(["squeue", "-h", "-a", "-r", "-o", form, *options], capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def control(job, field):
+    done = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True)
+    return re.search(rf"\b{field}=(\S+)", done.stdout)[1]
+
+
+def steps(run):
+    path = run / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def assert_same_run(run, other, stages=("denoiser",)):
+    """Weights, averages, optimisers, every logged number, and the samples drawn in the end."""
+    assert (run / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+    for stage in stages:
+        assert same(load_artifact(run / stage)[1], load_artifact(other / stage)[1])
+    assert same(load_artifact(run / "denoiser_raw")[1], load_artifact(other / "denoiser_raw")[1])
+    if "predictor" in stages:
+        assert same(last_checkpoint(run, "predictor"), last_checkpoint(other, "predictor"))
+        assert (run / "samples.png").read_bytes() == (other / "samples.png").read_bytes()
+
+
+def test_preempted_jobs_finish_as_if_nothing_had_happened(train, conf, tmp_path):
+    """Two of four jobs run, one of a higher partition takes their place, and a config is edited meanwhile."""
+    alike = (*WHOLE, "trainer.max_steps=24", "trainer.save_every=100")
+    slurm = (*SLURM, "launcher.cpus_per_task=2", "run_name=s", *alike, "data.seconds=0.5")
+    sweep = (*slurm, "seed=0,1", "model/block=adaln,adaln_zero")
+    start = train(*sweep)
+    denoisers = tmp_path / "s" / "denoisers"
+    until(lambda: sum(steps(run) >= 3 for run in denoisers.glob("*")) == 2, "two jobs at work")
+    edited = conf / "data" / "troubled.yaml"
+    original = edited.read_text()
+    edited.write_text(original.replace("trouble: none", "trouble: raise"))
+    subprocess.run(["srun", "-p", "high", "-c4", "--mem=1G", "true"], check=True, capture_output=True)
+    status, out, err = ended(start)
+    edited.write_text(original)
+    assert status == 0, out + err
+    jobs = Sweep(tmp_path / "s").sent().values()
+    assert sorted(control(job.id, "Restarts") for job in jobs) == ["0", "0", "1", "1"]
+    assert len(list(denoisers.iterdir())) == 4
+
+    status, out, err = ended(train(*sweep))
+    assert (status, "4 done, 0 under way, 0 to run" in out) == (0, True), out + err
+    assert "job " not in out
+
+    status, _, err = ended(train("run_name=local", *alike, "seed=0", "model/block=adaln"))
+    assert status == 0, err
+    assert_same_run(tmp_path / "s" / "0_adaln", tmp_path / "local", ("denoiser", "predictor"))
+    [shared] = [run for run in denoisers.iterdir() if same_start(run, tmp_path / "local")]
+    assert same(last_checkpoint(shared, "denoiser"), last_checkpoint(tmp_path / "local", "denoiser"))
+
+    assert "4 done, 0 running, 0 queued, 0 failed" in reported(tmp_path / "s")
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert page.count("<circle") == page.count("data:image/png") == 4
+    assert (tmp_path / "s" / "leaderboard.csv").read_text().count("\n") == 5
+
+
+def same_start(run, other):
+    return (other / "metrics.jsonl").read_text().startswith((run / "metrics.jsonl").read_text())
+
+
+def test_every_failure_is_told_and_the_rest_is_kept(limited, train, tmp_path):
+    """A job raises, one is killed, of one the second rank alone raises; each has a neighbour that is well."""
+    settings = ("run_name=s", *ALONE, "data.trouble=none,raise,kill")
+    two = ("run_name=two", *ALONE, "data.trouble=none,rank1", "launcher.tasks_per_node=2")
+    first = train(*SLURM, "launcher.cpus_per_task=1", *settings)
+    second = train(*SLURM, "launcher.cpus_per_task=1", *two)
+    torchrun = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29611",
+        "-m",
+    )
+    rivals = {"torchrun": torchrun, "srun": ("srun", "-n2", "-c1", "--mem=1G", sys.executable, "-m")}
+
+    status, out, err = ended(first)
+    assert status == 1, out + err
+    assert "2 jobs failed: raise, kill; " in err
+    assert "RuntimeError: an accident on rank 0" in err
+    assert re.search(r"\(kill\), rank 0, .*\nleft no result \(FAILED\)", err), err
+    jobs = Sweep(tmp_path / "s").sent()
+    assert [control(jobs[name].id, "JobState") for name in jobs] == ["COMPLETED", "FAILED", "FAILED"]
+    assert "RuntimeError: an accident" in Sweep(tmp_path / "s").log(jobs["raise"]).read_text()
+    assert (tmp_path / "s" / "none" / "summary.json").exists()
+
+    status, out, err = ended(second)
+    assert status == 1, out + err
+    assert re.search(r"\(rank1\), rank 1, (.*\n)+.*RuntimeError: an accident on rank 1", err), err
+    jobs = Sweep(tmp_path / "two").sent()
+    assert [control(jobs[name].id, "JobState") for name in jobs] == ["COMPLETED", "FAILED"]
+
+    for name, before in rivals.items():
+        status, out, err = ended(train(f"run_name={name}", *ALONE, before=before))
+        assert status == 0, err
+        assert out.count("run: ") == 1
+        assert_same_run(tmp_path / name, tmp_path / "two" / "none")
+
+
+def test_a_job_whose_time_is_over_goes_on_in_the_same_folder(limited, train, tmp_path):
+    status, _, err = ended(train("run_name=local", *LONG))
+    assert status == 0, err
+    until(lambda: (limited.folder / "job" / "summary.json").exists(), "its end")
+    [job] = limited.sent().values()
+    assert int(control(job.id, "Restarts")) >= 1
+    assert_same_run(limited.folder / "job", tmp_path / "local")
+    assert same(
+        last_checkpoint(limited.folder / "job", "denoiser"), last_checkpoint(tmp_path / "local", "denoiser")
+    )
