@@ -46,6 +46,8 @@ WRAPPED = {  # library -> the only places that may import it
         "scheduler/ddpm.py",
         "sampler/fixed.py",
         "model/unet.py",
+        "model/pretrained.py",
+        "codec/sd3_text.py",
         "codec/kl_vae.py",
         "codec/sd_vae.py",
         "suite/official.py",

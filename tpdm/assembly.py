@@ -139,7 +139,7 @@ class Assembly:
     def null_cond(self) -> Condition:
         """The condition of nothing: the null label in every slot, or no caption."""
         if isinstance(self.cond, TextSpec):
-            return Text.nothing(self.cond)
+            return self.text.null or Text.nothing(self.cond)
         return torch.full((1, self.cond.slots), self.cond.symbols)
 
     def blank(self) -> Condition:

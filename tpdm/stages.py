@@ -15,6 +15,7 @@ from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_dig
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
+from tpdm.model.pretrained import SD3
 from tpdm.optimizer import Optimizer
 from tpdm.registry import build
 from tpdm.reward.weighted import Reward
@@ -94,6 +95,9 @@ class Training:
         if self.cfg["denoisers"] is not None:
             self.share(Path(self.cfg["denoisers"]))
             return
+        if isinstance(backbone := self.assembly.backbone(), SD3):
+            self.take_over(backbone)
+            return
         preview = self.preview()
         trainer = self.denoiser_trainer("denoiser", self.cfg["trainer"], preview)
         averaged, last = trainer.fit(), whole(trainer.backbone.state_dict())
@@ -141,6 +145,13 @@ class Training:
         if self.accelerator.is_main_process:
             suggestion = self.run.read_json(path.name)["suggestion"]
             print(f"optimizer.lr={suggestion:.2g} is suggested; see {path.with_suffix('.png')}")
+
+    def take_over(self, backbone: SD3) -> None:
+        """A published transformer is trained already; its weights stay where they are."""
+        if self.accelerator.is_main_process:
+            for weights in ("denoiser_raw", "denoiser"):
+                self.assembly.save_denoiser(self.run.folder / weights, backbone.state_dict(), "published")
+        self.accelerator.wait_for_everyone()
 
     def adopt(self, folder: Path) -> None:
         """Copies a denoiser that another run trained, so that this run stays whole without it."""

@@ -213,6 +213,11 @@ class TextCodec(Protocol):
         """What has to be kept with a denoiser's weights, where its captions are read word by word."""
         ...
 
+    @property
+    def null(self) -> Text | None:
+        """Its answer to no caption; None: the zeros that a denoiser was trained with."""
+        ...
+
     def __call__(self, captions: Any) -> Condition:
         """Captions encoded, or as the token ids that `network` encodes."""
         ...

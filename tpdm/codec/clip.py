@@ -24,6 +24,7 @@ class ClipText(nn.Module):
     """
 
     reads = "captions"
+    null = None
     vocabulary = None  # its own, beside its weights
 
     def __init__(self, path: str, tokenizer: str | None, dtype: Literal["float32", "bfloat16", "float16"]):

@@ -12,7 +12,7 @@ class Labels:
     """Labels are the condition."""
 
     reads: Literal["labels", "captions"] = "labels"
-    spec, vocabulary = None, None
+    spec, vocabulary, null = None, None, None
 
     def __call__(self, cond: Any) -> Tensor:
         return cond

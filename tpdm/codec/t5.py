@@ -21,6 +21,7 @@ class T5Text(nn.Module):
     """
 
     reads = "captions"
+    null = None
     vocabulary = None  # its own, beside its weights
 
     def __init__(

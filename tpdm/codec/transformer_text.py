@@ -53,6 +53,7 @@ class TransformerText:
     """
 
     reads = "captions"
+    null = None
 
     def __init__(
         self,

@@ -1,0 +1,146 @@
+"""Captions as Stable Diffusion 3 reads them: two CLIPs and T5, by the pipeline's own code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tpdm.registry import Positive, register
+from tpdm.runtime.atomic import whole_file
+from tpdm.runtime.hub import published
+from tpdm.types import Text, TextSpec, cat_conditions
+
+CLIPS, T5 = ("text_encoder", "text_encoder_2"), "text_encoder_3"
+PARTS = (*CLIPS, T5)
+FILES = [
+    "model_index.json",
+    *(f"{part}/{file}" for part in PARTS for file in ("config.json", "*.safetensors")),
+    *(f"{tokenizer}/*" for tokenizer in ("tokenizer", "tokenizer_2", "tokenizer_3")),
+]
+CLIP_TOKENS = 77
+
+
+@register("codec/text", "sd3")
+class SD3Text(nn.Module):
+    """`path` is a pipeline's folder or an id of the hub; `max_tokens` are T5's, after CLIP's 77.
+
+    The encoders are read when there is something to encode, and leave memory after it. `cache`, a folder,
+    keeps each answer, by caption and encoder. A null caption is the empty one, as the pipeline has it.
+    """
+
+    reads = "captions"
+    vocabulary = None  # its own, beside its weights
+
+    def __init__(
+        self,
+        path: str,
+        max_tokens: Positive[int],
+        batch_size: Positive[int],
+        dtype: Literal["bfloat16", "float16", "float32"],
+        cache: str | None,
+    ):
+        super().__init__()
+        self.folder = published(path, FILES, "codec.text.path")
+        self.max_tokens, self.batch_size = max_tokens, batch_size
+        self.dtype = getattr(torch, dtype)
+        self.cache = None if cache is None else Path(cache).expanduser()
+        self.device = torch.device("cpu")
+
+    @property
+    def spec(self) -> TextSpec:
+        first, second, t5 = (json.loads((self.folder / p / "config.json").read_text()) for p in PARTS)
+        pooled = first["projection_dim"] + second["projection_dim"]
+        return TextSpec(pooled, t5["d_model"], CLIP_TOKENS + self.max_tokens)
+
+    def to(self, device: torch.device) -> SD3Text:  # type: ignore[override]
+        """Where the encoders will work; what they answer stays on the CPU."""
+        self.device = device
+        return self
+
+    def network(self) -> None:
+        """They are not trained."""
+        return
+
+    @cached_property
+    def null(self) -> Text:
+        return self([""])
+
+    def forward(self, captions: Sequence[str]) -> Text:
+        known: dict[str, Text] = {}
+        for caption in dict.fromkeys(captions):
+            if (text := self.kept(caption)) is not None:
+                known[caption] = text
+        fresh = [caption for caption in dict.fromkeys(captions) if caption not in known]
+        for caption, answer in zip(fresh, self.encode(fresh), strict=True):
+            known[caption] = answer
+            self.keep(caption, answer)
+        every = cat_conditions([known[caption] for caption in captions])
+        assert isinstance(every, Text), "made of texts"
+        return every
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> list[Text]:
+        """One record for each; the encoders live for this call."""
+        if not captions:
+            return []
+        from diffusers import StableDiffusion3Pipeline
+
+        pipeline: Any = StableDiffusion3Pipeline.from_pretrained(
+            self.folder, transformer=None, vae=None, torch_dtype=self.dtype, use_safetensors=True
+        ).to(self.device)
+        parts = []
+        for start in range(0, len(captions), self.batch_size):
+            prompts = list(captions[start : start + self.batch_size])
+            tokens, _, pooled, _ = pipeline.encode_prompt(
+                prompts,
+                None,
+                None,
+                device=self.device,
+                do_classifier_free_guidance=False,
+                max_sequence_length=self.max_tokens,
+            )
+            parts += [whole(p, t) for p, t in zip(pooled.cpu().split(1), tokens.cpu().split(1), strict=True)]
+        return parts
+
+    def kept(self, caption: str) -> Text | None:
+        """From the cache; None where it is not there."""
+        from safetensors.torch import load_file
+
+        file = self.place(caption)
+        if file is None or not file.exists():
+            return None
+        state = load_file(file)
+        return whole(state["pooled"], state["tokens"])
+
+    def keep(self, caption: str, text: Text) -> None:
+        from safetensors.torch import save
+
+        if (file := self.place(caption)) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(file) as writer:
+                writer.write(save({"pooled": text.pooled.contiguous(), "tokens": text.tokens.contiguous()}))
+
+    def place(self, caption: str) -> Path | None:
+        """A file named for the caption and all that its answer depends on."""
+        if self.cache is None:
+            return None
+        return self.cache / f"{hashlib.sha256(f'{self.encoder}/{caption}'.encode()).hexdigest()}.safetensors"
+
+    @cached_property
+    def encoder(self) -> str:
+        """Names the encoders: their files' names and lengths, and how they are asked."""
+        files = [file for part in PARTS for file in sorted((self.folder / part).glob("*"))]
+        sizes = [(file.parent.name, file.name, file.stat().st_size) for file in files]
+        return json.dumps([sizes, self.max_tokens, str(self.dtype)])
+
+
+def whole(pooled: Tensor, tokens: Tensor) -> Text:
+    """Every token is read, those that fill up too, as the pipeline does."""
+    return Text(pooled, tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
