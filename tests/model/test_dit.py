@@ -9,30 +9,47 @@ from tpdm.types import CondSpec, DataShape
 BLOCKS = [InContextBlock, CrossAttentionBlock, AdaLNBlock, AdaLNZeroBlock]
 SIZES = {"S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16)}
 PAPER = [  # Peebles & Xie 2023, table 4 and figure 5: 1e6 parameters, 1e9 multiply-adds
-    ("S", AdaLNZeroBlock, 32.96, 6.06),
-    ("B", AdaLNZeroBlock, 130.5, 23.01),
-    ("L", AdaLNZeroBlock, 458.1, 80.71),
-    ("XL", AdaLNZeroBlock, 675.1, 118.64),
-    ("XL", AdaLNBlock, 600.7, 118.6),
-    ("XL", CrossAttentionBlock, 598.3, 137.6),
-    ("XL", InContextBlock, 449.5, 119.4),
+    ("S", 2, AdaLNZeroBlock, 32.96, 6.06),
+    ("B", 2, AdaLNZeroBlock, 130.5, 23.01),
+    ("L", 2, AdaLNZeroBlock, 458.1, 80.71),
+    ("XL", 2, AdaLNZeroBlock, 675.1, 118.64),
+    ("XL", 2, AdaLNBlock, 600.7, 118.6),
+    ("XL", 2, CrossAttentionBlock, 598.3, 137.6),
+    ("XL", 2, InContextBlock, 449.5, 119.4),
 ]
+SMALLER = [  # the same table's larger patches: whole millions, hundredths of 1e9
+    ("S", 4, 33, 1.41), ("B", 4, 131, 5.56), ("L", 4, 458, 19.70), ("XL", 4, 675, 29.05),
+    ("S", 8, 33, 0.36), ("B", 8, 131, 1.42), ("L", 8, 459, 5.01), ("XL", 8, 676, 7.39),
+]  # fmt: skip
 
 
 def inputs(count=3):
     return torch.randn(count, *SHAPE), torch.rand(count) * 1000, conditions(count)
 
 
-@pytest.mark.parametrize(("size", "block", "parameters", "multiply_adds"), PAPER)
-def test_sizes_are_those_of_the_paper(size, block, parameters, multiply_adds):
-    """Latents of 4x32x32, 1000 classes, learned variance; the paper counts fixed positions as parameters."""
+def size_of(size, patch_size, block):
+    """1e6 parameters, the fixed positions among them as in the paper, and 1e9 multiply-adds."""
     shape, cond = DataShape(4, 32, 32), CondSpec(slots=1, symbols=1000)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = DiT(*SIZES[size], 2, 1000.0, 0.1, block, shape=shape, cond=cond, outputs=2)
+        model = DiT(*SIZES[size], patch_size, 1000.0, 0.1, block, shape=shape, cond=cond, outputs=2)
         model(torch.empty(1, *shape), torch.empty(1), torch.empty(1, 1, dtype=torch.long))
     count = sum(p.numel() for p in model.parameters()) + model.positions.numel()
-    assert count / 1e6 == pytest.approx(parameters, rel=5e-4)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(multiply_adds, rel=1e-2)
+    return count / 1e6, counter.get_total_flops() / 2e9
+
+
+@pytest.mark.parametrize(("size", "patch_size", "block", "parameters", "multiply_adds"), PAPER)
+def test_sizes_are_those_of_the_paper(size, patch_size, block, parameters, multiply_adds):
+    """Latents of 4x32x32, 1000 classes, learned variance."""
+    found = size_of(size, patch_size, block)
+    assert found[0] == pytest.approx(parameters, rel=5e-4)
+    assert found[1] == pytest.approx(multiply_adds, rel=1e-2)
+
+
+@pytest.mark.parametrize(("size", "patch_size", "parameters", "multiply_adds"), SMALLER)
+def test_larger_patches_are_those_of_the_paper(size, patch_size, parameters, multiply_adds):
+    found = size_of(size, patch_size, AdaLNZeroBlock)
+    assert found[0] == pytest.approx(parameters, abs=0.6)
+    assert found[1] == pytest.approx(multiply_adds, rel=1e-2, abs=0.006)
 
 
 def test_adaln_zero_blocks_start_as_the_identity():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d, gelu, layer_norm, linear, pixel_shuffle, silu
 
@@ -17,6 +17,7 @@ from tpdm.model.tld import TLD
 
 X = torch.randn(3, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
 TIMESTEP, LABELS = torch.tensor([0.0, 37.0, 999.0]), torch.tensor([[3], [CLASSES], [9]])  # one of them null
+FREE = {("y_embedder.embedding_table.weight", 0), ("label_proj.weight", 1)}  # classes, and width of the text
 MODELS = [(DiT, official.dit, HEADS), (DiffiT, official.diffit, HEADS), (TLD, official.tld, 1)]
 
 
@@ -169,6 +170,7 @@ def test_a_tensor_that_is_left_over_or_of_another_size_is_refused(data, which):
     else:
         name = data.draw(st.sampled_from(sorted(state)))
         axis = data.draw(st.integers(0, state[name].ndim - 1))
+        assume((name, axis) not in FREE)
         state[name] = torch.cat([state[name], state[name].narrow(axis, 0, 1)], dim=axis)
     with pytest.raises(ValueError, match=r"official|positions|model\."):
         model.from_official(state, heads)

@@ -1,11 +1,12 @@
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
 
 from tests.tiny import scrambled
-from tpdm.model.unet import UNet
+from tpdm.model.unet import SHOWN, UNet
 from tpdm.types import CondSpec, DataShape, Text, TextSpec
 
 LABELS, CAPTIONS = CondSpec(slots=2, symbols=3), TextSpec(pooled_width=6, token_width=5, max_tokens=3)
@@ -41,7 +42,7 @@ def test_features_are_what_the_network_computed(side):
     model, (x, timestep, cond) = scrambled(tiny(side=side, outputs=2)).eval(), inputs(side=side)
     raw, features = model(x, timestep, cond)
     assert raw.shape == (3, 6, side, side)
-    assert model.shown == {}
+    assert vars(SHOWN) == {}  # nothing is kept alive
     torch.testing.assert_close(features.first, model.net.conv_in(x).flatten(2).transpose(1, 2))
     last = features.last.transpose(1, 2).unflatten(2, (side, side))
     torch.testing.assert_close(raw, model.net.conv_out(torch.nn.functional.silu(last)))
@@ -54,7 +55,15 @@ def test_a_copy_shows_its_own_features():
     model, args = scrambled(tiny()).eval(), inputs()
     copied = scrambled(copy.deepcopy(model), seed=1)
     assert not torch.equal(copied(*args)[1].last, model(*args)[1].last)
-    assert model.shown == copied.shown == {}
+
+
+def test_threads_do_not_see_each_others_features():
+    model, args = scrambled(tiny()).eval(), inputs()
+    others = [tuple(value[k : k + 1] for value in args) for k in range(3)]
+    alone = [model(*other)[1].last for other in others]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda k: model(*others[k % 3])[1].last, range(60)))
+    assert all(torch.equal(last, alone[k % 3]) for k, last in enumerate(together))
 
 
 def test_only_tokens_that_are_there_are_read():

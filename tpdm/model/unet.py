@@ -1,6 +1,7 @@
 """Stable Diffusion's convolutional U-Net with cross-attention (Rombach et al. 2022), as diffusers has it."""
 
 import math
+import threading
 from functools import partial
 
 from jaxtyping import Bool, Float
@@ -14,6 +15,7 @@ from tpdm.nn.tokens import map_to_tokens
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import Condition, CondSpec, DataShape, Features, FeatureSpec, Text, TextSpec
 
+SHOWN = threading.local()  # what parts of a network answered, in the thread that asked
 Context = tuple[Float[Tensor, "B M D"], Bool[Tensor, "B M"] | None]
 
 
@@ -88,9 +90,8 @@ class UNet(nn.Module):
             cross_attention_dim=width,
             norm_num_groups=math.gcd(32, base_width),
         )
-        self.shown: dict[str, Tensor] = {}
         for name in ("conv_in", "time_embedding", "conv_norm_out"):
-            self.net.get_submodule(name).register_forward_hook(partial(self.show, name))
+            self.net.get_submodule(name).register_forward_hook(partial(show, name))
         zero(self.net.conv_out)
 
     def forward(
@@ -98,10 +99,12 @@ class UNet(nn.Module):
     ) -> tuple[Tensor, Features]:
         text, mask = self.context(cond)
         told = timestep * self.max_frequency / 1000  # diffusers turns it by 1 rad per unit
+        shown = vars(SHOWN)
         raw = self.net(x.to(text.dtype), told, text, encoder_attention_mask=mask, return_dict=False)[0]
-        first, last = (map_to_tokens(self.shown.pop(name)) for name in ("conv_in", "conv_norm_out"))
-        return raw, Features(first, last, self.shown.pop("time_embedding"), text, self.features.hw)
+        first, last = (map_to_tokens(shown.pop(name)) for name in ("conv_in", "conv_norm_out"))
+        return raw, Features(first, last, shown.pop("time_embedding"), text, self.features.hw)
 
-    def show(self, name: str, module: nn.Module, args: tuple, answer: Tensor) -> None:
-        """A hook: keeps what a part of the network answers until `forward` takes it away."""
-        self.shown[name] = answer
+
+def show(name: str, module: nn.Module, args: tuple, answer: Tensor) -> None:
+    """A hook: keeps what a part of the network answers until `forward` takes it away."""
+    setattr(SHOWN, name, answer)
