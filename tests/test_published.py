@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from PIL import Image
 
 from tests.model import official
 from tests.runs import command
-from tpdm import sample
+from tpdm import published, sample
 from tpdm.published import Published
+from tpdm.registry import build
 from tpdm.sampler.noise import initial_noise
+from tpdm.types import Text, TextSpec
 
 CPU = torch.device("cpu")
 FILES = {"dit": official.dit, "diffit": official.diffit, "tld": official.tld}
@@ -210,6 +213,44 @@ def test_a_checkpoint_has_no_predictor_and_captions_are_no_labels(drawn):
     assert "choose a fixed sampler" in drawn(official.dit(), *HEADS, "sampler=adaptive").err
     assert "labels are given, but this checkpoint reads captions" in drawn(official.tld(), "labels=[1]").err
     assert "labels: '10' does not exist" in drawn(official.dit(), *HEADS, "labels=[10]").err
+
+
+class Spelling:
+    """A text encoder that pools the letters of a caption."""
+
+    def __init__(self, width):
+        self.spec = TextSpec(width, width, 1)
+
+    def __call__(self, captions):
+        pooled = torch.tensor(
+            [[caption.count(letter) for letter in "aeiouy"] for caption in captions]
+        ).float()
+        return Text(pooled, pooled[:, None], torch.ones(len(captions), 1, dtype=torch.bool))
+
+
+def test_a_prompt_is_what_the_text_encoder_makes_of_it(drawn, tmp_path, monkeypatch):
+    text = ("codec=identity", "codec/text=clip", "out=a.png")
+
+    def speaks(width):
+        made = {"codec/text": lambda cfg, **facts: Spelling(width)}
+        monkeypatch.setattr(
+            published, "build", lambda group, *a, **f: made.get(group, partial(build, group))(*a, **f)
+        )
+
+    def first(*argv):
+        ended = drawn(official.tld(), *text, *argv)
+        assert ended.status == 0, ended.err
+        return latents(tmp_path / "a.safetensors")
+
+    speaks(official.TEXT)
+    owl, none = first("prompt=an owl"), first()
+    assert torch.equal(owl, first("prompts=[an owl,an owl]"))
+    assert not torch.allclose(owl, first("prompt=eve"))
+    assert not torch.allclose(owl, none)
+    assert drawn(official.tld(), "prompt=an owl").err.count("add codec=sd_vae codec/text=clip") == 1
+    assert "but this checkpoint reads labels" in drawn(official.dit(), *HEADS, *text).err
+    speaks(official.TEXT + 1)
+    assert "reads captions of 6 numbers, codec.text gives 7" in drawn(official.tld(), *text).err
 
 
 def test_a_codec_decodes_the_latents(drawn, tmp_path):

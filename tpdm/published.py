@@ -18,7 +18,7 @@ from tpdm.model.official import Official, OfficialDiffiT, OfficialDiT, OfficialT
 from tpdm.model.tld import TLD
 from tpdm.registry import build
 from tpdm.sampler.batched import in_batches
-from tpdm.types import Codec, Condition, CondSpec, DataShape, Text, TextSpec
+from tpdm.types import Codec, Condition, CondSpec, DataShape, TextSpec
 
 Config = Mapping[str, Any]
 BETAS = {"name": "ddpm", "beta_start": 1e-4, "beta_end": 2e-2, "num_train_timesteps": 1000}
@@ -80,6 +80,7 @@ class Published:
             "guidance_scale": known.guidance_scale,
         }
         self.codec: Codec = IdentityCodec() if codec is None else fitting(codec, self.shape)
+        self.text = encoder_of(codec, self.cond)
 
     def picture(self, name: str) -> Path:
         """Where a picture goes that nobody named: the folder in which the command runs."""
@@ -88,10 +89,17 @@ class Published:
     def data(self) -> Any:
         return Classes(self.cond) if isinstance(self.cond, CondSpec) else Captions(self.cond)
 
-    reads_captions = False  # no text encoder speaks to it
+    @property
+    def reads_captions(self) -> bool:
+        return isinstance(self.cond, TextSpec)
 
-    def encoded(self, cond: Condition) -> Condition:
-        return cond
+    def encoded(self, cond: Any) -> Condition:
+        """Labels as they are; of captions the pooled embedding, which is all that TLD reads."""
+        if isinstance(cond, Tensor):
+            return cond
+        if self.text is None:
+            raise ValueError("prompt is given, but no encoder of it; add codec=sd_vae codec/text=clip")
+        return self.text(cond).pooled.cpu()
 
     def sampler(self, cfg: Config, predictor: Path | None) -> Any:
         if cfg["name"] == "adaptive":
@@ -130,13 +138,13 @@ class Classes:
 
 
 class Captions:
-    """No caption at all: what a model of captions draws while no text encoder speaks to it."""
+    """No caption at all: what a model of captions draws where no prompt is given."""
 
     def __init__(self, cond: TextSpec):
         self.cond = cond
 
-    def batch(self, n: int, generator: Generator) -> tuple[None, Text]:
-        return None, Text.nothing(self.cond).repeat_interleave(n)
+    def batch(self, n: int, generator: Generator) -> tuple[None, Tensor]:
+        return None, null_of(self.cond).expand(n, -1)
 
     def parse_labels(self, labels: Sequence[str | int]) -> Tensor:
         raise ValueError("labels are given, but this checkpoint reads captions")
@@ -195,6 +203,8 @@ def heads_of(known: Known, width: int) -> int:
 def fitting(cfg: Config, shape: DataShape) -> Codec:
     """The codec. Raises ValueError where its latents have other channels."""
     codec: Codec = build("codec", cfg)
+    if isinstance(codec, IdentityCodec):  # the latents themselves are asked for
+        return codec
     side = 64 * shape.height  # a multiple of whatever one latent is made of
     channels = codec.shape_of(DataShape(3, side, side)).channels
     if channels != shape.channels:
@@ -204,7 +214,24 @@ def fitting(cfg: Config, shape: DataShape) -> Codec:
     return codec
 
 
-def null_of(cond: CondSpec | TextSpec) -> Condition:
+def encoder_of(codec: Config | None, cond: CondSpec | TextSpec) -> Any | None:
+    """Of captions, where one is chosen. Raises ValueError where the model reads another width."""
+    if codec is None or codec["text"]["name"] == "labels":
+        return None
+    if not isinstance(cond, TextSpec):
+        raise ValueError(
+            f"codec/text={codec['text']['name']} encodes captions, but this checkpoint reads labels"
+        )
+    text = build("codec/text", codec["text"], captions=tuple, vocabulary=None)
+    if text.spec is None or text.spec.pooled_width != cond.pooled_width:
+        seen = text.spec and text.spec.pooled_width
+        raise ValueError(
+            f"the checkpoint reads captions of {cond.pooled_width} numbers, codec.text gives {seen}"
+        )
+    return text
+
+
+def null_of(cond: CondSpec | TextSpec) -> Tensor:
     if isinstance(cond, TextSpec):
-        return Text.nothing(cond)
+        return torch.zeros(1, cond.pooled_width)
     return torch.full((1, cond.slots), cond.symbols)
