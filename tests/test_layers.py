@@ -12,7 +12,17 @@ import tpdm
 ROOT = Path(tpdm.__file__).parent
 FLOORS = [
     {"train", "sample", "evaluate", "prepare", "report", "benchmark", "demo"},  # entries
-    {"cli", "stages", "codec_training", "drawing", "dry_run", "measuring", "preparing", "leaderboard"},
+    {
+        "cli",
+        "pipeline",
+        "stages",
+        "codec_training",
+        "drawing",
+        "dry_run",
+        "measuring",
+        "preparing",
+        "leaderboard",
+    },
     {"check", "finished", "published", "starting", "sharing"},
     {"assembly"},
     {"evaluation", "suite"},
@@ -48,12 +58,13 @@ WRAPPED = {  # library -> the only places that may import it
         "model/unet.py",
         "model/pretrained.py",
         "codec/sd3_text.py",
+        "pipeline.py",
         "codec/kl_vae.py",
         "codec/sd_vae.py",
         "suite/official.py",
     },
     "open_clip": {"reward/hpsv2.py"},
-    "huggingface_hub": {"runtime/hub.py"},
+    "huggingface_hub": {"runtime/hub.py", "pipeline.py"},
     "tokenizers": {"codec/transformer_text.py", "codec/tokens.py"},
 }
 

@@ -80,7 +80,8 @@ class Guided(nn.Module):
         self.null_cond = null_cond
 
     def forward(self, x: Float[Tensor, "B C H W"], t: Float[Tensor, "B"], cond: Condition) -> Prediction:
-        null = self.null_cond.to(x.device).repeat_interleave(len(x), 0)
+        null = self.null_cond.to(x.device)  # one row, or as many as there are samples
+        null = null.repeat_interleave(len(x) // len(null), 0)
         both = cat_conditions([null, cond])
         x0, eps, features, variance = self.denoiser(torch.cat([x, x]), torch.cat([t, t]), both)
         weight = self.guidance.weight(self.guidance_scale, self.scheduler.timestep(t))

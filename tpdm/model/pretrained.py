@@ -22,6 +22,39 @@ SHOWN = ("pos_embed", "time_text_embed", "norm_out")  # what the hooks read
 ENDS = 2**20  # bytes at either end of a weights file that tell it from another
 
 
+class Hooked:
+    """A transformer of diffusers, made to show its patch embedding, time-text embedding and final norm.
+
+    It is no module, so that whoever holds it neither saves, moves nor rounds the transformer's weights.
+    """
+
+    def __init__(self, network: Any):
+        self.network = network
+        self.shown: dict[str, Tensor] = {}
+        for name in SHOWN:
+            network.get_submodule(name).register_forward_hook(partial(self.show, name))
+
+    def __call__(
+        self, x: Float[Tensor, "B C H W"], timestep: Float[Tensor, "B"], cond: Condition
+    ) -> tuple[Tensor, Features]:
+        assert isinstance(cond, Text), "labels are refused where it is built"
+        dtype, patch_size = next(self.network.parameters()).dtype, self.network.config.patch_size
+        raw = self.network(
+            hidden_states=x.to(dtype),
+            encoder_hidden_states=cond.tokens.to(dtype),
+            pooled_projections=cond.pooled.to(dtype),
+            timestep=timestep,
+            return_dict=False,
+        )[0]
+        first, temb, last = (self.shown.pop(name) for name in SHOWN)
+        hw = (x.shape[2] // patch_size, x.shape[3] // patch_size)
+        return raw, Features(first, last, temb, None, hw)
+
+    def show(self, name: str, module: nn.Module, args: tuple, answer: Tensor) -> None:
+        """A hook: keeps what a part of the network answers until the call takes it away."""
+        self.shown[name] = answer
+
+
 @register("model", "sd3")
 class SD3(nn.Module):
     """Backbone: (x, timestep, captions) -> velocity and Features, by a transformer that is not trained.
@@ -49,11 +82,10 @@ class SD3(nn.Module):
         patch_size, width = self.config["patch_size"], inner_width(self.config)
         hw = (shape.height // patch_size, shape.width // patch_size)
         self.features = FeatureSpec(width, width, None, hw)
-        self.shown: dict[str, Tensor] = {}
 
     @cached_property
-    def transformer(self) -> Any:
-        """Kept out of the module's own parts, whose weights would be saved, moved and rounded with it."""
+    def hooked(self) -> Hooked:
+        """Kept out of the module's own parts."""
         from diffusers import SD3Transformer2DModel
 
         if detect_fake_mode() is not None:  # where sizes are counted, and no weight is there
@@ -64,29 +96,14 @@ class SD3(nn.Module):
             )
         for file in [] if self.lora is None else lora_files(Path(self.lora)):
             add_lora(network, file)
-        for name in SHOWN:
-            network.get_submodule(name).register_forward_hook(partial(self.show, name))
-        return network.eval().requires_grad_(False)
+        return Hooked(network.eval().requires_grad_(False))
 
     def forward(
         self, x: Float[Tensor, "B C H W"], timestep: Float[Tensor, "B"], cond: Condition
     ) -> tuple[Tensor, Features]:
-        assert isinstance(cond, Text), "the constructor refuses labels"
-        network = self.transformer.to(x.device)
-        dtype = next(network.parameters()).dtype
-        raw = network(
-            hidden_states=x.to(dtype),
-            encoder_hidden_states=cond.tokens.to(dtype),
-            pooled_projections=cond.pooled.to(dtype),
-            timestep=timestep,
-            return_dict=False,
-        )[0]
-        first, temb, last = (self.shown.pop(name) for name in SHOWN)
-        return raw, Features(first, last, temb, None, self.features.hw)
-
-    def show(self, name: str, module: nn.Module, args: tuple, answer: Tensor) -> None:
-        """A hook: keeps what a part of the network answers until `forward` takes it away."""
-        self.shown[name] = answer
+        hooked = self.hooked
+        hooked.network.to(x.device)
+        return hooked(x, timestep, cond)
 
     def get_extra_state(self) -> Tensor:
         """What a denoiser's folder holds in the place of weights: their fingerprint."""

@@ -1,0 +1,283 @@
+"""A Stable Diffusion 3 whose Time Predictor decides, for each image, which noise level comes next."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpdm.assembly import load_strictly
+from tpdm.denoiser import Denoiser, Guided
+from tpdm.model.pretrained import Hooked
+from tpdm.registry import build
+from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.hub import published
+from tpdm.runtime.run import Run
+from tpdm.sampler.adaptive import AdaptiveSampler, mode, sample
+from tpdm.scheduler.flow import Flow
+from tpdm.types import DenoiserLike, FeatureSpec, Prediction, Scheduler, Text
+
+SETTINGS, CARD = "tpdm.json", "README.md"
+FILES = [
+    "model_index.json",
+    *(f"{part}/*" for part in ("transformer", "vae", "scheduler", "text_encoder*", "tokenizer*")),
+]
+SAMPLER = {
+    "name": "adaptive",
+    "step": {"name": "ab2"},
+    "max_steps": 28,
+    "t_min": 0.01,
+    "min_ratio": 1e-3,
+    "max_ratio": 0.999,
+    "draw": "mode",
+    "end": "data",
+}
+
+
+@dataclass
+class TPDMOutput:
+    """Images as `output_type` has them, and for each the calls it took and the times it visited, 1 to 0."""
+
+    images: Any
+    nfe: Tensor  # (B,)
+    times: list[Tensor]
+
+
+class Contrasted(nn.Module):
+    """Guidance away from a negative prompt of each sample's own, which travels in the second half of cond."""
+
+    def __init__(self, denoiser: DenoiserLike, guidance_scale: float):
+        super().__init__()
+        self.denoiser: Any = denoiser
+        self.scheduler: Scheduler = denoiser.scheduler
+        self.guidance_scale = guidance_scale
+
+    def forward(self, x: Tensor, t: Tensor, cond: Text) -> Prediction:
+        (pooled, null_pooled), (tokens, null_tokens) = cond.pooled.chunk(2, 1), cond.tokens.chunk(2, 2)
+        null = Text(null_pooled, null_tokens, cond.mask)
+        return Guided(self.denoiser, self.guidance_scale, null_cond=null)(
+            x, t, Text(pooled, tokens, cond.mask)
+        )
+
+
+class TPDMPipeline:
+    """diffusers' pipeline for the prompts, the transformer and the images; times by a predictor.
+
+    `pipe` is that pipeline, for all that is not here; `settings` is a sampler's config, `figures` what a
+    model card tells of the predictor.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        predictor: nn.Module,
+        features: FeatureSpec,
+        card: Mapping[str, Any],
+        settings: Mapping[str, Any] = SAMPLER,
+        figures: Mapping[str, Any] | None = None,
+    ):
+        self.pipe, self.predictor, self.features = pipe, predictor, features
+        self.card, self.settings, self.figures = dict(card), dict(settings), dict(figures or {})
+        self.backbone = Hooked(pipe.transformer)
+        self.scheduler = Flow(pipe.scheduler.config.shift, "velocity")
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, predictor: str | Path | None = None, **kwargs: Any
+    ) -> TPDMPipeline:
+        """`path` and `predictor` are folders or ids of the hub.
+
+        `predictor` has a predictor, or is a run or a pipeline that has one; None: it lies in `path`. What
+        diffusers' `from_pretrained` takes goes on to it. ValueError where files are missing, or the predictor
+        was made for a transformer of other widths.
+        """
+        from diffusers import StableDiffusion3Pipeline
+
+        folder = published(str(path), FILES, "path")
+        pipe = StableDiffusion3Pipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
+        source = Path(path if predictor is None else predictor)
+        root = source if source.is_dir() else published(str(source), ["*"], "predictor")
+        config, state = load_artifact(root / "predictor" if (root / "predictor").is_dir() else root)
+        if "predictor" not in config:
+            raise ValueError(f"predictor={source} holds no predictor, but {', '.join(config)}")
+        features = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
+        check_width(source, features, pipe.transformer)
+        network = build("predictor", config["predictor"], features=features)
+        load_strictly(network, state, root)
+        settings, figures = told(root)
+        return cls(pipe, network.eval().requires_grad_(False), features, config, settings, figures)
+
+    def to(self, *args: Any, **kwargs: Any) -> TPDMPipeline:
+        self.pipe.to(*args, **kwargs)
+        return self
+
+    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        self.pipe.enable_model_cpu_offload(*args, **kwargs)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        max_steps: int = 28,
+        guidance_scale: float = 7.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_images_per_prompt: int = 1,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        output_type: str = "pil",
+        draws: torch.Generator | None = None,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        **prompts: Any,
+    ) -> TPDMOutput:
+        """What a diffusers SD3 pipeline takes; `prompts` are its other arguments for text: `negative_prompt`,
+        `prompt_2`, `negative_prompt_embeds`, `max_sequence_length` and so on.
+
+        Times are the modes of what the predictor says, or drawn from it by `draws`. The callback gets the
+        samples still on their way, (pipeline, step, their timesteps, {"latents": ...}), and may change them.
+        """
+        pipe = self.pipe
+        device, default = pipe._execution_device, pipe.default_sample_size * pipe.vae_scale_factor
+        height, width = height or default, width or default
+        tokens, null_tokens, pooled, null_pooled = pipe.encode_prompt(
+            prompt,
+            prompts.pop("prompt_2", None),
+            prompts.pop("prompt_3", None),
+            device=device,
+            num_images_per_prompt=num_images_per_prompt,
+            do_classifier_free_guidance=guidance_scale != 1,
+            prompt_embeds=prompt_embeds,
+            pooled_prompt_embeds=pooled_prompt_embeds,
+            **prompts,
+        )
+        channels = pipe.transformer.config.in_channels
+        noise = pipe.prepare_latents(
+            len(tokens), channels, height, width, torch.float32, device, generator, latents
+        )
+        check_size(self.features, noise, pipe.transformer)
+        denoiser: Any = Denoiser(self.backbone, self.scheduler)
+        if guidance_scale != 1:
+            tokens, pooled = torch.cat([tokens, null_tokens], 2), torch.cat([pooled, null_pooled], 1)
+            denoiser = Contrasted(denoiser, guidance_scale)
+        cond = Text(pooled, tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=device))
+        sampler = self.sampler(max_steps, callback_on_step_end)
+        draw = mode if draws is None else sample(draws)
+        predictor: Any = self.predictor.to(device)
+        walk = sampler.rollout(predictor, denoiser, noise, cond, draw, keep_features=False).trajectory
+        images = self.decode(walk.x0, output_type)
+        pipe.maybe_free_model_hooks()
+        times = [row[: int(n) + 1].cpu() for row, n in zip(walk.t, walk.nfe, strict=True)]
+        return TPDMOutput(images, walk.nfe.cpu(), times)
+
+    def sampler(self, max_steps: int, callback: Callable[..., dict[str, Any]] | None) -> AdaptiveSampler:
+        made: AdaptiveSampler = build("sampler", {**self.settings, "max_steps": max_steps})
+        if callback is not None:
+            made.step = heard(made.step, callback, self)
+        return made
+
+    def decode(self, x0: Tensor, output_type: str) -> Any:
+        if output_type == "latent":
+            return x0
+        vae = self.pipe.vae
+        z = x0.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        return self.pipe.image_processor.postprocess(
+            vae.decode(z, return_dict=False)[0], output_type=output_type
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """The whole pipeline in diffusers' layout, the predictor beside it, and a model card."""
+        folder = Path(folder)
+        self.pipe.save_pretrained(folder)
+        save_artifact(folder / "predictor", self.card, self.predictor.state_dict())
+        about = {"sampler": self.settings, "figures": self.figures}
+        (folder / SETTINGS).write_text(json.dumps(about, indent=2) + "\n")
+        (folder / CARD).write_text(self.model_card())
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Uploads what `save_pretrained` writes; `kwargs` are for the hub's `create_repo`."""
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        url = str(api.create_repo(repo_id, exist_ok=True, **kwargs))
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder)
+        return url
+
+    def model_card(self) -> str:
+        """What it is, how it is called, and its figures."""
+        rows = "".join(f"| {name} | {value} |\n" for name, value in self.figures.items())
+        table = f"\n| figure | value |\n| --- | --- |\n{rows}" if rows else "\nNo figures were kept.\n"
+        return CARD_TEXT.format(
+            predictor=json.dumps(self.card["predictor"], indent=2),
+            features=json.dumps(asdict(self.features)),
+            table=table,
+        )
+
+
+CARD_TEXT = """---
+library_name: tpdm
+pipeline_tag: text-to-image
+---
+A Stable Diffusion 3 with a Time Predictor, which decides for each image which noise level to visit next.
+
+```python
+from tpdm.pipeline import TPDMPipeline
+
+pipe = TPDMPipeline.from_pretrained("THIS FOLDER OR ID")
+answer = pipe("A beautiful sunset over mountains", max_steps=28, guidance_scale=7.0)
+answer.images[0], answer.nfe, answer.times
+```
+{table}
+The predictor, for features {features}:
+
+```json
+{predictor}
+```
+"""
+
+
+def heard(step: Callable[..., Tensor], callback: Callable[..., dict[str, Any]], pipeline: Any) -> Any:
+    """The step, after which the callback is told and may change where the samples are."""
+    count = iter(range(2**31))
+
+    def stepped(path: Any, p: Any, t: Tensor, t_next: Tensor, past: Any) -> Tensor:
+        x = step(path, p, t, t_next, past)
+        return callback(pipeline, next(count), 1000 * t, {"latents": x}).get("latents", x)
+
+    return stepped
+
+
+def told(root: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """(sampler, figures) that lie beside a predictor: of a saved pipeline, or of a run."""
+    if (root / SETTINGS).is_file():
+        about = json.loads((root / SETTINGS).read_text())
+        return about["sampler"], about["figures"]
+    config = Run(root).config if (root / "config.yaml").is_file() else None
+    return (SAMPLER if config is None else config["sampler"]), {}
+
+
+def check_width(source: Path, features: FeatureSpec, transformer: Any) -> None:
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    if (features.width, features.temb_width) != (width, width):
+        raise ValueError(
+            f"predictor={source} reads features of width {features.width}, and the transformer's have {width}"
+        )
+
+
+def check_size(features: FeatureSpec, noise: Tensor, transformer: Any) -> None:
+    patch_size = transformer.config.patch_size
+    hw = (noise.shape[2] // patch_size, noise.shape[3] // patch_size)
+    if hw != features.hw:
+        raise ValueError(
+            f"images of {hw[0]}x{hw[1]} tokens were asked for, and the predictor was trained on {features.hw}"
+        )
