@@ -84,8 +84,8 @@ class TPDMPipeline:
     ):
         self.pipe, self.predictor, self.features = pipe, predictor, features
         self.card, self.settings, self.figures = dict(card), dict(settings), dict(figures or {})
-        self.backbone = Hooked(pipe.transformer)
-        self.scheduler = Flow(pipe.scheduler.config.shift, "velocity")
+        self.backbone: Any = Hooked(pipe.transformer)
+        self.scheduler: Any = Flow(pipe.scheduler.config.shift, "velocity")
 
     @classmethod
     def from_pretrained(
