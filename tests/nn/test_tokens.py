@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
@@ -64,3 +67,18 @@ def test_windows_are_raster_order_inside_and_out():
     assert torch.equal(windows[1], x[0, :, :2, 3:].flatten(1).T)
     assert torch.equal(windows[6], x[1, :, 2:, :3].flatten(1).T)
     assert torch.equal(windows_to_map(windows, (2, 3), (4, 6)), x)
+
+
+def test_positions_follow_the_device_that_is_set_after_transformers_loaded_weights(tmp_path):
+    """In a process of its own: what transformers does to torch.linspace lasts."""
+    code = f"""
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+from tpdm.nn.tokens import positions_2d
+sizes = dict(hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+CLIPTextModel(CLIPTextConfig(**sizes)).save_pretrained({str(tmp_path)!r})
+CLIPTextModel.from_pretrained({str(tmp_path)!r})
+with torch.device("meta"):
+    assert positions_2d(8, (2, 3)).is_meta
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

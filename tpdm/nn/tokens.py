@@ -59,7 +59,9 @@ def positions_2d(width: int, hw: tuple[int, int]) -> Float[Tensor, "N D"]:
     """Fixed sine-cosine positions (DiT): the first half encodes the column, the second the row."""
     h, w = hw
     row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    frequency = 1e4 ** -torch.linspace(0, 1, width // 4 + 1, dtype=torch.float64)[:-1]
+    # the device is said aloud: once transformers has loaded weights, torch.device(...) forgets linspace
+    octave = torch.linspace(0, 1, width // 4 + 1, dtype=torch.float64, device=row.device)
+    frequency = 1e4 ** -octave[:-1]
     angles = [p.flatten()[:, None] * frequency for p in (column, row)]  # 2 x (N, D / 4)
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1).float()
 
