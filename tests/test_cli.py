@@ -75,6 +75,7 @@ def test_what_hydra_reads_is_left_to_it(word):
         (["seed=-1"], "seed=-1 (int) is not accepted; accepted: int >= 0"),
         (["device=gpu"], "device='gpu' (str) is not accepted; did you mean cpu?; accepted: auto, cpu, cuda"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["launcher=slurm", "seed=1,2", "modle=dit"], "modle is no key; did you mean model?"),
         (["seed"], "'seed' is no setting; write key=value"),
         (["seed=[1"], "'seed=[1' is no setting"),
         (["runs='"], "\"runs='\" is no setting"),

@@ -66,7 +66,8 @@ def rows(sweep: Sweep) -> list[Row]:
 def _row(sweep: Sweep, job: Sent, state: str) -> Row:
     if sweep.done(job.name):
         summary = read_json(sweep.folder / job.name / DONE)
-        first = next(iter(summary["tables"].values()))[0]
+        tables = summary.get("tables") or {"": [{}]}  # evaluation=none leaves none
+        first = next(iter(tables.values()))[0]
         numbers = {**first, "seconds": round(sum(summary["seconds"].values()), 1)}
         return Row(job, "done", {name: numbers.get(name) for name in NUMBERS}, summary["commit"])
     results = sweep.results(job)

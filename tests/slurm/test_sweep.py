@@ -30,7 +30,7 @@ SMALL = (
 )
 WHOLE = (*(setting for setting in PREDICTOR if "baseline" not in setting), "baseline=null", *JUDGED)
 SLURM = ("launcher=slurm", "launcher.allow_dirty=true", "launcher.mem_gb=1")
-ALONE = ("predictor=none", "~evaluation")  # a denoiser and nothing else
+ALONE = ("predictor=none", "evaluation=none")  # a denoiser and nothing else
 LONG = (*ALONE, "trainer.max_steps=24", "trainer.save_every=100")
 WAIT_S = 200
 
