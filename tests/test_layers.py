@@ -23,7 +23,7 @@ FLOORS = [
         "preparing",
         "leaderboard",
     },
-    {"check", "finished", "published", "starting", "sharing"},
+    {"check", "finished", "published", "starting", "sharing", "exporting"},
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},

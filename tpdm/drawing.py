@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tpdm.assembly import device_of
+from tpdm.exporting import Remembering, check_exportable, export
 from tpdm.finished import FinishedRun
 from tpdm.published import Published
 from tpdm.runtime.atomic import whole_file
@@ -35,6 +36,10 @@ def draw(cfg: dict[str, Any]) -> None:
     scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
     guidance = cfg["guidance"] or finished.cfg["guidance"]
 
+    if cfg["export"]:
+        check_exportable(finished.denoiser.scheduler)
+        sampler = Remembering(sampler)
+
     images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
     path = Path(cfg["out"]) if cfg["out"] else finished.picture(settings["name"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +47,9 @@ def draw(cfg: dict[str, Any]) -> None:
         keep_latents(path.with_suffix(".safetensors"), images)
     png(sample_grid(images, [f"{n} NFE" for n in nfe.tolist()], columns=columns, scale=6), path)
     print(f"{path}: {len(seeds)} images, mean NFE {nfe.float().mean():.2f}")
+    if isinstance(sampler, Remembering):
+        export(path.with_suffix(""), sampler.mean().tolist())
+        print(f"{path.with_suffix('')}: their mean schedule for diffusers")
 
 
 def opened(cfg: dict[str, Any]) -> FinishedRun | Published:

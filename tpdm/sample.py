@@ -12,6 +12,7 @@ Examples:
   python -m tpdm.sample run=runs/NAME labels=[3,-,-,7] seeds=0-15
   python -m tpdm.sample run=runs/NAME sampler=euler steps=8
   python -m tpdm.sample run=runs/NAME sampler=dpmpp_2m sampler/grid=shifted steps=6
+  python -m tpdm.sample run=runs/NAME export=diffusers out=schedule.png
   python -m tpdm.sample run=runs/NAME guidance_scale=2 ema=false out=guided.png
   python -m tpdm.sample checkpoint=DiT-XL-2-256x256.pt labels=[207] seeds=0-3 codec=sd_vae
   python -m tpdm.sample checkpoint=DiT.pt guidance=constant guidance.channels=3 guidance_scale=4
@@ -43,6 +44,7 @@ class Settings(TypedDict):
     ema: bool
     batch_size: Positive[int]
     out: str | None
+    export: Literal["diffusers"] | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
     codec: Component | None
