@@ -159,7 +159,10 @@ def test_a_damaged_run_is_not_opened(damage, name, line, main, finished, tmp_pat
 def test_a_folder_that_is_no_run_names_the_nearest(main, finished, tmp_path):
     refused(command(main, f"run={finished.parent / 'finishd'}"), f"does not exist; did you mean {finished}?")
     refused(command(main, f"run={tmp_path}"), "has no config.yaml, so it is no run")
-    refused(command(main), "run is missing; give it as run=VALUE")
+    refused(
+        command(main, *(["runs=nowhere"] if main is sample.main else [])),
+        "run is missing; give it as run=VALUE",
+    )
 
 
 def test_a_checkpoint_cut_short_is_named_and_kept(finished, tmp_path):

@@ -42,6 +42,7 @@ FAILURE, USER_ERROR, INTERRUPTED = 1, 2, 130
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
 WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
+VERBATIM = {"prompt"}  # settings that are what a person wrote
 PATTERN = re.compile(r"[^{\[].*[{\[]|\{\d+\.\.\d+\}")  # a path with /{000..127} or a glob's [0-9]
 BETWEEN_COMMAS = re.compile(r"(?:\{[^{}]*\}|\[[^\[\]]*\]|[^,{}\[\]])+")  # those outside of brackets
 
@@ -103,12 +104,25 @@ def entry(config_name: str, schema: type, first: str | None = None) -> Callable[
 
 
 def quoted(word: str) -> str:
-    """A setting whose value is such a path, or a sweep over some, in the quotes that the shell took away."""
+    """A setting whose value is such a path, or a sweep over some, in the quotes that the shell took away.
+
+    A prompt is no grammar: it comes through word for word, whatever its commas and brackets.
+    """
     key, equals, value = word.partition("=")
+    if key in VERBATIM and equals and value != "null":
+        return f"{key}=${{verbatim:x{value.encode(errors='surrogateescape').hex()}}}"
     parts = BETWEEN_COMMAS.findall(value)
     if not PATTERN.match(value) or set(value) & set("'\"$(") or ",".join(parts) != value:
         return word
     return key + equals + ",".join(f"'{part}'" for part in parts)
+
+
+def _verbatim(coded: str) -> str:
+    """What `quoted` put into hexadecimal digits, behind an x that keeps them from being a number."""
+    return bytes.fromhex(coded[1:]).decode(errors="replace")
+
+
+OmegaConf.register_new_resolver("verbatim", _verbatim, replace=True)
 
 
 def _plain(cfg: DictConfig, schema: type) -> dict[str, Any]:

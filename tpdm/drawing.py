@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tpdm.assembly import device_of
 from tpdm.exporting import Remembering, check_exportable, export
-from tpdm.finished import FinishedRun
+from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.published import Published
 from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.plots import png, sample_grid
@@ -54,13 +54,10 @@ def draw(cfg: dict[str, Any]) -> None:
 
 def opened(cfg: dict[str, Any]) -> FinishedRun | Published:
     """Where the samples come from. Raises ValueError where that is not one place, or is not there."""
-    if (cfg["run"] is None) == (cfg["checkpoint"] is None):
-        what = (
-            "is missing; give it as run=VALUE"
-            if cfg["run"] is None
-            else "and checkpoint exclude each other; give run=VALUE"
+    if cfg["run"] is not None and cfg["checkpoint"] is not None:
+        raise ValueError(
+            "run and checkpoint exclude each other; give run=VALUE, or checkpoint=FILE for a published model"
         )
-        raise ValueError(f"run {what}, or checkpoint=FILE for a published model")
     device = device_of(cfg["device"])
     if cfg["checkpoint"] is not None:
         path = Path(cfg["checkpoint"])
@@ -68,7 +65,19 @@ def opened(cfg: dict[str, Any]) -> FinishedRun | Published:
     for key in ("codec", "num_heads"):
         if cfg[key] is not None:
             raise ValueError(f"{key} is a setting for checkpoint=FILE; run={cfg['run']} has its own")
-    return FinishedRun.open(cfg["run"], device, cfg["ema"])
+    return FinishedRun.open(cfg["run"] or str(newest(Path(cfg["runs"]))), device, cfg["ema"])
+
+
+def newest(runs: Path) -> Path:
+    """The run that was finished last; its name is printed. ValueError where there is none."""
+    finished = sorted(runs.glob(f"*/{SUMMARY}"), key=lambda path: path.stat().st_mtime_ns)
+    if not finished:
+        raise ValueError(
+            f"run is missing; give it as run=VALUE, or checkpoint=FILE for a published model; "
+            f"without either, the newest finished run of runs={runs} is taken, and there is none"
+        )
+    print(f"run: {finished[-1].parent}", flush=True)
+    return finished[-1].parent
 
 
 def keep_latents(path: Path, latents: Tensor) -> None:

@@ -1,7 +1,8 @@
 """python -m tpdm.sample run=FOLDER | checkpoint=FILE [key=value | group=choice ...]
 
 Draws images from a finished run, with its own sampler or any other.
-An image depends on its seed and its labels alone, not on the batch.
+An image depends on its seed and its labels or prompt alone, not on the batch.
+Without run and checkpoint, the run that was finished last is drawn from.
 
 A checkpoint is a published DiT, DiffiT or TLD, by its own names, as .pt or .safetensors. It is drawn from by
 25 steps of DPM-Solver++(2M) at the guidance of its authors, on all channels unless guidance.channels says
@@ -10,6 +11,7 @@ otherwise; without a codec the latents are kept beside a picture of their first 
 Examples:
   python -m tpdm.sample run=runs/NAME seeds=0-63 grid=8x8
   python -m tpdm.sample run=runs/NAME labels=[3,-,-,7] seeds=0-15
+  python -m tpdm.sample run=runs/NAME prompt="a bold three, tilted left" seeds=0-15 grid=4x4
   python -m tpdm.sample run=runs/NAME sampler=euler steps=8
   python -m tpdm.sample run=runs/NAME sampler=dpmpp_2m sampler/grid=shifted steps=6
   python -m tpdm.sample run=runs/NAME export=diffusers out=schedule.png
@@ -31,6 +33,7 @@ class Settings(TypedDict):
     """What conf/sample.yaml holds."""
 
     run: str | None
+    runs: str
     checkpoint: str | None
     num_heads: Positive[int] | None
     prompt: str | None

@@ -20,7 +20,7 @@ def load_published(kind: Any, path: str, dtype: str, spare: tuple[str, ...] = ()
 
     ValueError of one line where there are no files, or where they do not hold all of its other weights.
     """
-    folder = folder_of(path)
+    folder = folder_of(path, "config.json")
     with silent(), named(path):
         net, told = kind.from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
@@ -35,16 +35,21 @@ def load_tokens(path: str, max_tokens: int) -> Tokens:
     """The tokenizer of the folder or id `path`. ValueError of one line where it has none."""
     from transformers import AutoTokenizer
 
-    folder = folder_of(path)
+    folder = folder_of(path, "tokenizer.json", "vocab.json", "spiece.model")
     with silent(), named(path):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Tokens(tokenizer.backend_tokenizer, max_tokens, tokenizer.pad_token_id)
 
 
-def folder_of(path: str) -> Path:
-    """A folder, or the copy of a repository of the hub. ValueError that says how to get one."""
+def folder_of(path: str, *one_of: str) -> Path:
+    """A folder with one of these files, or the copy of a repository of the hub. ValueError without either."""
     given = Path(path).expanduser()
-    return given if given.is_dir() else downloaded(path, FILES, KEY)
+    folder = given if given.is_dir() else downloaded(path, FILES, KEY)
+    if not any((folder / name).is_file() for name in one_of):
+        raise ValueError(
+            f"{KEY}={path} has no {' or '.join(one_of)}; `hf download OWNER/NAME --local-dir FOLDER` gets it"
+        )
+    return folder
 
 
 @contextmanager
