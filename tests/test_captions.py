@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tests.codec.published import save_clip
 from tests.runs import LOOPS, PREDICTOR, command
 from tpdm import sample, train
 from tpdm.assembly import Assembly, load_denoiser
@@ -133,20 +132,6 @@ def test_a_unet_reads_the_same_captions(runs):
         "trainer.max_steps=1", "evaluation=images",
     )  # fmt: skip
     assert ended.status == 0, ended.err
-
-
-def test_published_weights_condition_a_model(runs, tmp_path):
-    save_clip(tmp_path / "clip")
-    argv = ("data=digit_captions", "codec/text=clip", f"codec.text.path={tmp_path / 'clip'}", *TLD, *LOOPS)
-    ended = command(
-        train.main, *argv, "predictor=none", f"runs={tmp_path}", "run_name=a", "trainer.max_steps=1",
-        "evaluation=images",
-    )  # fmt: skip
-    assert ended.status == 0, ended.err
-    assert "cut off" in ended.err
-    assert not any(
-        "net." in name and "clip" in name for name in load_artifact(tmp_path / "a" / "denoiser")[1]
-    )
 
 
 def test_sizes_count_the_text_encoder(composed):

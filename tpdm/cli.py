@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -92,6 +93,7 @@ def entry(config_name: str, schema: type, first: str | None = None) -> Callable[
             if first and len(sys.argv) > 1 and not sys.argv[1].startswith("-") and "=" not in sys.argv[1]:
                 sys.argv[1] = f"{first}='{sys.argv[1]}'"
             sys.argv[1:] = map(quoted, sys.argv[1:])
+            warnings.formatwarning = _warning
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print
             OmegaConf.register_new_resolver("scratch", _scratch, replace=True)
             statuses.append(_status(command, debug="debug=true" in sys.argv, tell=_composing))
@@ -115,6 +117,14 @@ def quoted(word: str) -> str:
     if not PATTERN.match(value) or set(value) & set("'\"$(") or ",".join(parts) != value:
         return word
     return key + equals + ",".join(f"'{part}'" for part in parts)
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning to a user is one line, without the place in the code that gave it."""
+    where = "" if category is UserWarning else f"{filename}: {category.__name__}: "
+    return f"tpdm: warning: {where}{message}\n"
 
 
 def _verbatim(coded: str) -> str:

