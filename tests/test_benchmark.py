@@ -9,6 +9,7 @@ from tests.runs import command
 from tests.tiny import COND, SHAPE, conditions, scrambled, tiny_denoiser, tiny_dit, tiny_predictor
 from tpdm import benchmark
 from tpdm.benchmark import Settings
+from tpdm.data.source import Endless
 from tpdm.measuring import configured, measure
 from tpdm.registry import build, validate
 from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample_by_seed
@@ -233,3 +234,22 @@ def test_a_ratio_without_a_goal_is_told_without_a_verdict():
     ratio = Ratio("a / b", [2.0], "at most", None)
     assert ratio.met is None
     assert str(ratio) == "a / b: 2.00 (2.00 to 2.00 over 1 repeats)"
+
+
+def test_the_data_suite_measures_each_of_its_goals():
+    denoiser = tiny_denoiser(PATHS["flow"])
+    facts = {"denoiser": denoiser, "data": Endpoints(), "seed": 0, "device": CPU}
+    sizes = {"samples": 40, "shards": 10, "images": 4, "batch_size": 8, "repeats": 2}
+    measured = build("suite", {"name": "data", **sizes}, **facts)()
+    assert all(len(ratio.values) == 2 and min(ratio.values) > 0 for ratio in measured.ratios)
+    assert len(measured.ratios) == 6
+    assert not any(p.requires_grad for p in denoiser.parameters()), "it trains a copy"
+
+
+class Endpoints(Endless):
+    """What the tiny denoiser reads."""
+
+    shape, cond = SHAPE, COND
+
+    def batch(self, n, generator):
+        return torch.zeros(n, *SHAPE), conditions(n)

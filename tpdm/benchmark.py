@@ -5,6 +5,7 @@ It prints ratios: seconds are a machine's, ratios are the code's.
 
 Suites:
   rollout  drawing and replaying trajectories, against a plain loop
+  data     latents read and images prepared, against tarfile, training, memory and the codec alone
   train    one optimiser step of a DiT, against diffusers' DiT and the machine's matrix products
 
 Examples:
@@ -13,6 +14,7 @@ Examples:
   python -m tpdm.benchmark suite=rollout run=runs/NAME
   python -m tpdm.benchmark suite=train suite.repeats=11
   python -m tpdm.benchmark suite=train model=dit_xl2 device=cuda suite.compile_official=true
+  python -m tpdm.benchmark suite=data suite.repeats=7
   python -m tpdm.benchmark suite.batch_size=64 suite.repeats=11 scheduler=ddpm
   python -m tpdm.benchmark model=dit_s4 predictor=vit_small device=cuda
 """
