@@ -4,11 +4,14 @@ import json
 import shutil
 
 import pytest
+from diffusers import SD3Transformer2DModel
 
 from tests.pipelines import save_pipeline
 from tests.reward.published import save_clip, save_image_reward
 from tests.runs import LOOPS, PREDICTOR, command, files
+from tests.test_docs import ROOT, compose_experiment
 from tpdm import sample, train
+from tpdm.pipeline import TPDMPipeline
 from tpdm.runtime.artifact import load_artifact
 
 PROMPTS = ["a red cat", "the dog on the mat", "sunset over mountains", "a blue dog"]
@@ -101,3 +104,31 @@ def test_what_does_not_fit_is_told_before_a_run_exists(change, message, publishe
     assert ended.status == 2
     assert message in ended.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_papers_set_up_is_the_papers():
+    cfg = compose_experiment(ROOT / "experiments", "sd3_cnn", [])
+    predictor, trainer = cfg["predictor"], cfg["predictor_trainer"]
+    assert cfg["reward"]["cost"] == {"name": "discounted", "gamma": 0.97}
+    assert (predictor["name"], predictor["init_logits"]) == ("cnn", [2.5, 1.0])
+    assert (cfg["predictor_optimizer"]["lr"], cfg["predictor_optimizer"]["schedule"]) == (1e-6, "constant")
+    assert (trainer["kl"], trainer["samples"], cfg["sampler"]["max_steps"]) == (0, 4, 28)
+    assert (cfg["guidance_scale"], cfg["scheduler"]["shift"]) == (7.0, 3.0)
+
+
+def test_a_dry_run_tells_sizes_without_weights(published, tmp_path):
+    ended = command(train.main, *settings(published, tmp_path / "runs"), "dry_run=true")
+    assert ended.status == 0, ended.err
+    told = json.loads(ended.out.splitlines()[-1])
+    network = SD3Transformer2DModel.from_pretrained(published / "sd3" / "transformer")
+    assert told["parameters"] == sum(p.numel() for p in network.parameters())
+    assert told["predictor_parameters"] > 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_pipeline_takes_the_predictor_of_a_run(run, published):
+    pipe = TPDMPipeline.from_pretrained(published / "sd3", predictor=run)
+    assert pipe.settings["max_steps"] == 12
+    answer = pipe("a red cat", height=32, width=32, max_sequence_length=16, max_steps=5, output_type="pt")
+    assert answer.images.shape == (1, 3, 32, 32)
+    assert 1 <= answer.nfe.item() <= 5

@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tpdm.assembly import load_strictly
 from tpdm.denoiser import Denoiser, Guided
-from tpdm.model.pretrained import Hooked
+from tpdm.model.pretrained import Hooked, inner_width
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.hub import published
@@ -113,6 +113,27 @@ class TPDMPipeline:
         settings, figures = told(root)
         return cls(pipe, network.eval().requires_grad_(False), features, config, settings, figures)
 
+    @classmethod
+    def from_official(
+        cls, path: str | Path, predictor: str | Path, token_order: Literal["raster", "folded"], **kwargs: Any
+    ) -> TPDMPipeline:
+        """With the published predictor, drawing as the reference does.
+
+        By Euler's method on the modes, in ratios of 1e-3 to 0.999, until a time falls below 0.01, and with
+        the noise of that last time left in the image. `token_order` is "folded" for the published weights.
+        """
+        from diffusers import StableDiffusion3Pipeline
+
+        folder = published(str(path), FILES, "path")
+        pipe = StableDiffusion3Pipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
+        config, size = pipe.transformer.config, pipe.default_sample_size
+        width, side = inner_width(config), size // config.patch_size
+        features = FeatureSpec(width, width, None, (side, side))
+        card = {"name": "official", "path": str(predictor), "token_order": token_order}
+        network = build("predictor", card, features=features)
+        settings = {**SAMPLER, "step": {"name": "ddim"}, "end": "residual"}
+        return cls(pipe, network, features, {"predictor": card}, settings)
+
     def to(self, *args: Any, **kwargs: Any) -> TPDMPipeline:
         self.pipe.to(*args, **kwargs)
         return self
@@ -197,7 +218,8 @@ class TPDMPipeline:
         """The whole pipeline in diffusers' layout, the predictor beside it, and a model card."""
         folder = Path(folder)
         self.pipe.save_pretrained(folder)
-        save_artifact(folder / "predictor", self.card, self.predictor.state_dict())
+        card = {"features": asdict(self.features), "denoiser": "", **self.card}
+        save_artifact(folder / "predictor", card, self.predictor.state_dict())
         about = {"sampler": self.settings, "figures": self.figures}
         (folder / SETTINGS).write_text(json.dumps(about, indent=2) + "\n")
         (folder / CARD).write_text(self.model_card())
@@ -267,7 +289,7 @@ def told(root: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def check_width(source: Path, features: FeatureSpec, transformer: Any) -> None:
-    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    width = inner_width(transformer.config)
     if (features.width, features.temb_width) != (width, width):
         raise ValueError(
             f"predictor={source} reads features of width {features.width}, and the transformer's have {width}"

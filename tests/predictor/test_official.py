@@ -11,15 +11,15 @@ from tpdm.types import Features, FeatureSpec
 WIDTH, TEMB, OUT = 6, 6, 5
 
 
-def published(hidden=7):
-    """Random tensors under the published names, in the published order of sizes."""
+def published(hidden=7, width=WIDTH):
+    """Random tensors under the published names; the time embedding is as wide as the tokens."""
     torch.manual_seed(0)
     shapes = {
-        "conv1": (OUT, 2 * WIDTH, 3, 3),
+        "conv1": (OUT, 2 * width, 3, 3),
         "conv2": (OUT, OUT, 3, 3),
         "fc1": (hidden, OUT),
         "fc2": (2, hidden),
-        "norm1.linear": (2 * OUT, TEMB),
+        "norm1.linear": (2 * OUT, width),
     }
     state = {f"{name}.weight": 0.3 * torch.randn(shape) for name, shape in shapes.items()}
     state |= {f"{name}.bias": 0.3 * torch.randn(shape[0]) for name, shape in shapes.items()}

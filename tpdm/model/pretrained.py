@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +83,8 @@ class SD3(nn.Module):
         patch_size, width = self.config["patch_size"], inner_width(self.config)
         hw = (shape.height // patch_size, shape.width // patch_size)
         self.features = FeatureSpec(width, width, None, hw)
+        if detect_fake_mode() is not None:
+            self.counted = self.hooked.network
 
     @cached_property
     def hooked(self) -> Hooked:
@@ -102,7 +105,8 @@ class SD3(nn.Module):
         self, x: Float[Tensor, "B C H W"], timestep: Float[Tensor, "B"], cond: Condition
     ) -> tuple[Tensor, Features]:
         hooked = self.hooked
-        hooked.network.to(x.device)
+        if next(hooked.network.parameters()).device != x.device:
+            hooked.network.to(x.device)
         return hooked(x, timestep, cond)
 
     def get_extra_state(self) -> Tensor:
@@ -128,7 +132,7 @@ class SD3(nn.Module):
         return digest.digest()
 
 
-def inner_width(config: dict[str, Any]) -> int:
+def inner_width(config: Mapping[str, Any]) -> int:
     return config["num_attention_heads"] * config["attention_head_dim"]
 
 
