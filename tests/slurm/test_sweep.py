@@ -51,8 +51,14 @@ def train(conf, tmp_path):
 
 
 def started(conf, runs, *settings, before=(sys.executable, "-m")):
-    command = [*before, "tpdm.train", "-cd", str(conf), *SMALL, f"runs={runs}", *settings]
-    return subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*before, "tpdm.train", "-cd", str(conf), *SMALL, f"runs={runs}", *settings],
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+    )
 
 
 def reported(sweep):
@@ -101,6 +107,11 @@ def squeue(form, *options):
 def control(job, field):
     done = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True)
     return re.search(rf"\b{field}=(\S+)", done.stdout)[1]
+
+
+def assert_states(jobs, expected):
+    """SLURM's own; it closes a job a moment after the last result is there."""
+    until(lambda: [control(job.id, "JobState") for job in jobs.values()] == expected, str(expected))
 
 
 def steps(run):
@@ -180,7 +191,7 @@ def test_every_failure_is_told_and_the_rest_is_kept(limited, train, tmp_path):
     assert "RuntimeError: an accident on rank 0" in err
     assert re.search(r"\(kill\), rank 0, .*\nleft no result \(FAILED\)", err), err
     jobs = Sweep(tmp_path / "s").sent()
-    assert [control(jobs[name].id, "JobState") for name in jobs] == ["COMPLETED", "FAILED", "FAILED"]
+    assert_states(jobs, ["COMPLETED", "FAILED", "FAILED"])
     assert "RuntimeError: an accident" in Sweep(tmp_path / "s").log(jobs["raise"]).read_text()
     assert (tmp_path / "s" / "none" / "summary.json").exists()
 
@@ -188,7 +199,7 @@ def test_every_failure_is_told_and_the_rest_is_kept(limited, train, tmp_path):
     assert status == 1, out + err
     assert re.search(r"\(rank1\), rank 1, (.*\n)+.*RuntimeError: an accident on rank 1", err), err
     jobs = Sweep(tmp_path / "two").sent()
-    assert [control(jobs[name].id, "JobState") for name in jobs] == ["COMPLETED", "FAILED"]
+    assert_states(jobs, ["COMPLETED", "FAILED"])
 
     for name, before in rivals.items():
         status, out, err = ended(train(f"run_name={name}", *ALONE, before=before))
