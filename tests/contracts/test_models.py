@@ -19,7 +19,9 @@ from tpdm.types import CondSpec, DataShape, Text, TextSpec
 
 SHAPE = DataShape(2, 16, 16)
 LABELS, CAPTIONS = CondSpec(slots=2, symbols=3), TextSpec(pooled_width=6, token_width=5, max_tokens=3)
-MODELS = sorted(file.stem for file in (config_dir() / "model").glob("*.yaml"))
+MODELS = sorted(  # published pipelines have tests of their own
+    file.stem for file in (config_dir() / "model").glob("*.yaml") if not file.stem.startswith("sd3")
+)
 BLOCKS = sorted(file.stem for file in (config_dir() / "model" / "block").glob("*.yaml"))
 READS = {"tld": [CAPTIONS], "unet": [LABELS, CAPTIONS]}  # by the first word of a preset
 VARIANTS = [

@@ -98,6 +98,16 @@ def local(parameter):
     return parameter.to_local() if hasattr(parameter, "to_local") else parameter
 
 
+def determined(weights):
+    """All but the biases of keys: a softmax does not see them, so that Adam follows their rounding errors."""
+    return {name: without_keys(w) if name.endswith("qkv.bias") else w for name, w in weights.items()}
+
+
+def without_keys(bias):
+    q, _, v = bias.chunk(3)
+    return torch.cat([q, v])
+
+
 def test_shards_train_what_whole_weights_train_and_either_goes_on_with_the_other(tmp_path):
     def work():
         spread = {"ddp": ddp, "fsdp": SHARDS}
@@ -115,13 +125,13 @@ def test_shards_train_what_whole_weights_train_and_either_goes_on_with_the_other
     assert one["fsdp"]["held"] < 0.6 * one["ddp"]["held"]
     close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
     close(shards["losses"], whole_weights["losses"])
-    close(shards["averaged"], whole_weights["averaged"])
-    close(shards["raw"], whole_weights["raw"])
+    close(*map(determined, (shards["averaged"], whole_weights["averaged"])))
+    close(*map(determined, (shards["raw"], whole_weights["raw"])))
     assert not same(shards["raw"], shards["averaged"])
     crossed, back = one["ddp, then the other"], one["fsdp, then the other"]
     assert len(crossed["losses"]) == len(back["losses"]) == 2
     close(crossed["losses"], back["losses"])
-    close(crossed["averaged"], back["averaged"])
+    close(*map(determined, (crossed["averaged"], back["averaged"])))
 
 
 def test_a_checkpoint_of_shards_is_one_of_a_single_process(tmp_path):
