@@ -22,20 +22,33 @@ from tpdm.runtime.source import source_sha256
 
 Config = Mapping[str, Any]
 PARTS = ("data", "codec", "model", "scheduler", "density", "trainer", "optimizer", "parallel")
-NUMBERS = ("seed", "mixed_precision")
+WHOLE = ("data", "codec", "model", "scheduler", "density", "optimizer", "seed", "mixed_precision")
+WATCHED = {"report_every", "preview_every", "save_every"}  # how a training is followed, not where it leads
 POLL_S = 1.0
 
 
 def deciding(cfg: Config, accelerator: Accelerator) -> dict[str, Any]:
     """All that decides a denoiser: settings, processes, stored data, the code of its parts, libraries."""
     return {
-        **{key: cfg[key] for key in (*PARTS, *NUMBERS)},
+        **{key: cfg[key] for key in WHOLE},
+        "trainer": numeric(cfg["trainer"]),
+        "parallel": cfg["parallel"]["name"] if accelerator.num_processes > 1 else None,  # alone all are one
         "device": accelerator.device.type,
         "processes": accelerator.num_processes,
         "files": [line for part in ("data", "codec") for line in manifest(cfg[part])],
         "code": source_sha256({"tpdm.assembly", "tpdm.denoiser", *modules(cfg)}),
         "versions": {name: version(name) for name in ("torch", "numpy")},
     }
+
+
+def numeric(trainer: Config) -> dict[str, Any]:
+    """The settings of a loop that its numbers depend on, to the last bit.
+
+    A block that is computed twice gives the same numbers twice. A compiled one is fused, and so rounded,
+    differently, and differently again where it is computed twice.
+    """
+    without = WATCHED if trainer.get("compile") else WATCHED | {"gradient_checkpointing"}
+    return {key: value for key, value in trainer.items() if key not in without}
 
 
 def key_of(decided: Config) -> str:

@@ -165,7 +165,8 @@ class Training:
     def share(self, root: Path) -> None:
         """Copies the denoiser that runs with the same settings share, trained first where nobody has done it.
 
-        With its metrics and previews: this run is the one that training it alone would have left.
+        With its metrics and previews: this run is the one that training it alone would have left, but for
+        how often whoever trained it wrote those.
         """
         with turn(root, deciding(self.cfg, self.accelerator), self.accelerator) as shared:
             alone = Training({**self.cfg, "denoisers": None}, shared, self.accelerator, self.assembly)

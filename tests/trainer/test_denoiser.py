@@ -165,6 +165,15 @@ def test_how_it_is_computed_may_change_when_it_goes_on(choice, tmp_path, monkeyp
     assert again.backbone.state_dict().keys() == resumed.backbone.state_dict().keys()
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_computing_activations_twice_changes_no_bit(precision, tmp_path):
+    """Runs that differ in this alone may share a denoiser."""
+    once = trainer_of(tmp_path / "once", 3, mixed_precision=precision)
+    twice = trainer_of(tmp_path / "twice", 3, mixed_precision=precision, gradient_checkpointing=True)
+    assert same(once.fit(), twice.fit())
+    assert same(once.optimizer.state_dict(), twice.optimizer.state_dict())
+
+
 def test_a_batch_that_does_not_divide_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"trainer.batch_size=32 does not divide .*trainer.accumulate=3"):
         trainer_of(tmp_path, accumulate=3)
