@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 
 from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import NAMES, path
-from tpdm.sampler.reference import reference
+from tpdm.sampler.reference import reference, reference_levels
 from tpdm.scheduler.path import by_noise_level, expand, retimed
 from tpdm.types import Prediction
 
@@ -58,3 +59,32 @@ def test_it_agrees_with_scipy(name):
     exact = solve_ivp(velocity, (by_level.t_max, 0), start, method="DOP853", rtol=1e-9, atol=1e-9).y[:, -1]
     ours = reference(denoiser, NOISE[:8], COND[:8], 100).flatten().double()
     torch.testing.assert_close(ours, torch.from_numpy(exact), atol=2e-5, rtol=0)
+
+
+class Biased:
+    """Predicts x0, and all of it a tenth too much: near the data its eps is wrong by .1 / sigma."""
+
+    def __init__(self, std):
+        self.scheduler = path("flow", "x0")
+        self.ideal = IdealDenoiser(self.scheduler, std=std)
+
+    def __call__(self, x, t, cond):
+        c, x0 = self.scheduler(t), self.ideal(x, t, cond).x0 + 0.1
+        return Prediction(x0, (x - expand(c.alpha, x) * x0) / expand(c.sigma, x), None)
+
+
+@pytest.mark.parametrize("num_steps", [4, 8, 16])
+def test_what_an_x0_is_wrong_by_is_not_magnified_near_the_data(num_steps):
+    """dx / dl = (x - x0) / l, by scipy in log l, where it is smooth, down to the same last level."""
+    denoiser, x = Biased(std=0.7), NOISE[:4]
+    last = reference_levels(denoiser.scheduler, num_steps)[-1]
+
+    def slope(log_level, flat):
+        t = torch.full((4,), np.exp(log_level), dtype=torch.float64)
+        state = torch.from_numpy(flat).reshape(x.shape)
+        return (state - denoiser(state, t, COND[:4]).x0).flatten().numpy()
+
+    near = solve_ivp(slope, (0, np.log(last)), x.double().flatten().numpy(), rtol=1e-9, atol=1e-9).y[:, -1]
+    exact = denoiser(torch.from_numpy(near).reshape(x.shape), torch.full((4,), last).double(), COND[:4]).x0
+    ours = reference(denoiser, x, COND[:4], num_steps).double()
+    torch.testing.assert_close(ours, exact, atol=0.1 / num_steps**2, rtol=0)

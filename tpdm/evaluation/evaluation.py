@@ -15,7 +15,7 @@ from tpdm.evaluation.result import Result, make_problems, measure
 from tpdm.evaluation.table import Judge, render
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.fixed import FixedSampler
-from tpdm.sampler.reference import reference
+from tpdm.sampler.reference import reference, reference_levels
 from tpdm.types import Codec, Condition, DataShape, DenoiserLike, TimePredictor, Trajectory
 
 SEEDS = 2**31  # where the noises of evaluation are counted from; training has others
@@ -78,7 +78,7 @@ class Evaluation(ABC):
 
     def exact(self, denoiser: DenoiserLike) -> Result:
         """The ODE's own end, as a contestant at no distance from itself."""
-        calls = 4 * self.reference_steps + 1
+        calls = 4 * (len(reference_levels(denoiser.scheduler, self.reference_steps)) - 1) + 1
 
         def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
             x0 = reference(denoiser, noise, cond, self.reference_steps)
