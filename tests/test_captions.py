@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests.codec.published import save_clip, save_t5
+from tests.data.pictures import encoded
 from tests.runs import LOOPS, PREDICTOR, command
 from tpdm import sample, train
 from tpdm.assembly import Assembly, load_denoiser
@@ -23,6 +25,10 @@ from tpdm.sample import Settings
 CPU = torch.device("cpu")
 DATA = ("data=digit_captions", "codec/text=transformer_text", "codec.text.width=16", "codec.text.num_heads=2")
 TLD = ("model=tld_small", "model.width=16", "model.depth=1", "model.num_heads=2")
+STEP = (
+    *(setting for setting in LOOPS if not setting.startswith("evaluation")),
+    "predictor=none", "evaluation=none", "trainer.max_steps=2",
+)  # fmt: skip
 UNET = ("model=unet", "model.base_width=8", "model.multipliers=[1,2]", "model.width=8", "model.num_heads=2")
 
 
@@ -134,6 +140,43 @@ def test_a_unet_reads_the_same_captions(runs):
     assert ended.status == 0, ended.err
 
 
+@pytest.mark.parametrize("name", ["clip", "t5"])
+def test_a_published_encoder_conditions_a_model_and_runs_follow_each_other(name, tmp_path):
+    """The encoder's weights stay where they are; the second command is in the same process."""
+    {"clip": save_clip, "t5": save_t5}[name](tmp_path / "weights")
+    text = (f"codec/text={name}", f"codec.text.path={tmp_path / 'weights'}")
+    cut = () if name == "clip" else ("codec.text.max_tokens=10",)
+    argv = ("data=digit_captions", *text, *cut, *TLD, *STEP, f"runs={tmp_path}")
+    for run in ("a", "b"):
+        with pytest.warns(UserWarning, match=r"is longer than 10 tokens; cut off: '.*'"):
+            ended = command(train.main, *argv, f"run_name={run}")
+        assert ended.status == 0, ended.err
+    _, weights = load_artifact(tmp_path / "a" / "denoiser")
+    assert not any("encoder" in key or "text_model" in key for key in weights)
+    assert pixels(tmp_path, "prompt=three") != pixels(tmp_path, "prompt=nine")
+
+
+def test_a_folder_of_captions_teaches_its_words(tmp_path):
+    (tmp_path / "images").mkdir()
+    for k, caption in enumerate(["a grey cat", "a white dog", "ein Hund", "a cat"]):
+        (tmp_path / "images" / f"{k}.png").write_bytes(encoded(60 * k))
+        (tmp_path / "images" / f"{k}.txt").write_text(caption)
+    data = ("data=folder", f"data.path={tmp_path / 'images'}", "data.size=8", "data.workers=0")
+    ended = command(train.main, *data, *DATA[1:], *TLD, *STEP, f"runs={tmp_path}", "run_name=a")
+    assert ended.status == 0, ended.err
+    config, _ = load_artifact(tmp_path / "a" / "denoiser")
+    assert {"grey", "cat", "white", "dog", "hund"} <= set(config["facts"]["vocabulary"])
+    assert pixels(tmp_path, "prompt=a cat") != pixels(tmp_path, "prompt=a white dog")
+
+
+def pixels(runs, prompt):
+    """What the run `a` draws of a prompt."""
+    out, how = runs / "out.png", ("sampler=euler", "steps=2", "guidance_scale=30")
+    ended = command(sample.main, f"run={runs / 'a'}", prompt, *how, "seeds=0", "grid=1x1", f"out={out}")
+    assert ended.status == 0, ended.err
+    return out.read_bytes()
+
+
 def test_sizes_count_the_text_encoder(composed):
     cfg = composed(*DATA, "model=tld_small", "predictor=none")
     assembly = Assembly.of(cfg)
@@ -148,6 +191,9 @@ def test_sizes_count_the_text_encoder(composed):
         (["data=digit_captions", "model=unet"], "digit_captions has captions, which codec/text=labels does"),
         (["data=digits", "codec/text=transformer_text"], "data=digits has labels, and codec/text=transfor"),
         (["data=digits", "codec/text=clip"], "data=digits has labels, and codec/text=clip encodes"),
+        (["data=digits", "codec/text=t5"], "data=digits has labels, and codec/text=t5 encodes captions"),
+        ([*DATA[:1], *TLD, "codec/text=clip", "codec.text.path=gone"], "codec.text.path=gone is no folder"),
+        ([*DATA[:1], *TLD, "codec/text=t5", "codec.text.path=gone"], "run `hf download OWNER/NAME --local"),
         (["data=digits", "model=tld_small"], "model=tld reads captions, but data gives labels"),
         ([*DATA, "model=dit"], "model reads labels, but data gives captions"),
         ([*DATA, *TLD, "codec.text.num_heads=3"], "codec.text.width=16 does not divide over codec"),

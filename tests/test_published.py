@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from tests.codec.published import save_clip
 from tests.model import official
 from tests.runs import command
 from tpdm import published, sample
@@ -251,6 +252,27 @@ def test_a_prompt_is_what_the_text_encoder_makes_of_it(drawn, tmp_path, monkeypa
     assert "but this checkpoint reads labels" in drawn(official.dit(), *HEADS, *text).err
     speaks(official.TEXT + 1)
     assert "reads captions of 6 numbers, codec.text gives 7" in drawn(official.tld(), *text).err
+
+
+def test_a_published_clip_encodes_the_prompt(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(official, "TEXT", 12)  # numbers of the saved projection
+    save_clip(tmp_path / "clip")
+    text = ("codec=identity", "codec/text=clip", "out=a.png")
+
+    def first(*argv):
+        ended = drawn(official.tld(), *text, "codec.text.path=clip", *argv)
+        assert ended.status == 0, ended.err
+        return latents(tmp_path / "a.safetensors")
+
+    owl = first("prompt=an owl")
+    assert torch.equal(owl, first("prompts=[an owl,an owl]"))
+    assert not torch.allclose(owl, first("prompt=eve"))
+    with pytest.warns(UserWarning, match=r"'an owl in a tree' is longer than 10 tokens; cut off: 'tree'"):
+        first("prompt=an owl in a tree")
+    ended = drawn(official.tld(), *text, "codec.text.path=gone", "prompt=an owl")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "codec.text.path=gone is no folder here" in ended.err
+    assert "hf download" in ended.err
 
 
 def test_a_codec_decodes_the_latents(drawn, tmp_path):

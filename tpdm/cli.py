@@ -44,6 +44,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
 WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 VERBATIM = {"prompt"}  # settings that are what a person wrote
+CODED = re.compile(r"\$\{verbatim:(x[0-9a-f]*)\}")  # as `quoted` hands them to Hydra
 PATTERN = re.compile(r"[^{\[].*[{\[]|\{\d+\.\.\d+\}")  # a path with /{000..127} or a glob's [0-9]
 BETWEEN_COMMAS = re.compile(r"(?:\{[^{}]*\}|\[[^\[\]]*\]|[^,{}\[\]])+")  # those outside of brackets
 
@@ -195,7 +196,24 @@ def _composition(error: Exception) -> str:
         return _unknown_key(cause)
     if isinstance(cause, OmegaConfBaseException):
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    return f"{' '.join(str(error).split()) or type(error).__name__}; given: {' '.join(sys.argv[1:])}"
+    if unfit := _unfit_choice(str(error)):
+        return unfit
+    given = CODED.sub(lambda found: _verbatim(found[1]), " ".join(sys.argv[1:]))
+    return f"{' '.join(str(error).split()) or type(error).__name__}; given: {given}"
+
+
+def _unfit_choice(complaint: str) -> str | None:
+    """What Hydra does not say: a group has no choice null, and a part belongs to what is chosen."""
+    known = _choices()
+    for word in sys.argv[1:]:
+        group, _, choice = word.partition("=")
+        kind, _, part = group.rpartition("/")
+        if group in known and choice == "null" and "NoneType" in complaint:
+            return f"{word} is not known; accepted: {', '.join(known[group])}"
+        if kind in known and part and f"'{group}'" in complaint:
+            whole = ", ".join(known[kind])
+            return f"{word} is part of no {kind} that is chosen here; choose one that has it, of: {whole}"
+    return None
 
 
 def _unknown_choice(error: MissingConfigException) -> str:

@@ -45,8 +45,8 @@ def test_curves_survive_what_is_not_finite():
 def test_running_mean_is_centred_and_skips_what_is_not_finite():
     steps = np.arange(5.0)
     values = np.array([0.0, 3.0, np.nan, 5.0, 7.0])
-    np.testing.assert_allclose(plots._running_mean(steps, values, 2), [1.5, 1.5, np.nan, 6, 6])
-    np.testing.assert_allclose(plots._running_mean(steps, values, 0), values)
+    np.testing.assert_allclose(plots.running_mean(steps, values, 2), [1.5, 1.5, np.nan, 6, 6])
+    np.testing.assert_allclose(plots.running_mean(steps, values, 0), values)
 
 
 def test_a_gif_keeps_its_frames(tmp_path):

@@ -27,7 +27,10 @@ def published(where: str, files: Sequence[str], key: str) -> Path:
 def downloaded(where: str, files: Sequence[str], key: str) -> Path:
     """What the cache holds of a repository, filled first if the hub can be reached."""
     if not is_id(where):
-        raise ValueError(f"{key}={where} is no folder here, and no id of the hub (OWNER/NAME)")
+        raise ValueError(
+            f"{key}={where} is no folder here, and no id of the hub (OWNER/NAME); where there is a network, "
+            f"run `hf download OWNER/NAME --local-dir FOLDER`, copy FOLDER here and set {key}=FOLDER"
+        )
     import huggingface_hub
 
     try:
