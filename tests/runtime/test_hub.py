@@ -1,7 +1,11 @@
 """Published files: found in a folder, or the error says what to fetch and where to put it."""
 
+import socket
+from threading import Timer
+
 import pytest
 
+from tpdm.runtime import hub
 from tpdm.runtime.hub import published
 
 
@@ -32,3 +36,19 @@ def test_without_a_network_the_error_says_what_to_download_and_where_to_put_it(t
     told = r"model\.path=some/model .*hf download some/model --local-dir FOLDER.* set model\.path=FOLDER"
     with pytest.raises(ValueError, match=told):
         published("some/model", ["config.json"], "model.path")
+
+
+def test_a_hub_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    """Were it not, the connection that breaks later would be another error."""
+    from huggingface_hub import constants
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    breaks = Timer(10, listener.close)
+    breaks.start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "SECONDS", 0.1)
+    with pytest.raises(ValueError, match=r"model\.path=some/model .*timed out.*hf download some/model"):
+        published("some/model", ["config.json"], "model.path")
+    breaks.cancel()
+    listener.close()

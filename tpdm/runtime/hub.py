@@ -33,12 +33,20 @@ def downloaded(where: str, files: Sequence[str], key: str) -> Path:
         )
     import huggingface_hub
 
+    fault: Exception | None = None
+    try:
+        huggingface_hub.HfApi().repo_info(where, timeout=SECONDS)  # snapshot_download would wait for ever
+    except Exception as error:  # the library beneath the hub's has errors of its own
+        fault = error
     try:
         return Path(
-            huggingface_hub.snapshot_download(where, allow_patterns=list(files), etag_timeout=SECONDS)
+            huggingface_hub.snapshot_download(
+                where, allow_patterns=list(files), etag_timeout=SECONDS, local_files_only=fault is not None
+            )
         )
     except (OSError, ValueError) as error:  # every error of the hub is one of the two
-        reason = next(iter(str(error).split("\n")), type(error).__name__)
+        fault = fault or error
+        reason = str(fault).split("\n")[0] or type(fault).__name__
         raise ValueError(
             f"{key}={where} is no folder here, and cannot be had from the hub ({reason}); "
             f"where there is a network, and after its licence is accepted there if it asks for that, "
