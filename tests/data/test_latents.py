@@ -1,8 +1,11 @@
 """Latents come back as they were stored, by their rows; whatever happened to the bytes, never as others."""
 
 import json
+import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tpdm.assembly import check_encoded
+from tpdm.data import descriptors, latents
 from tpdm.data.damage import TooManySkippedError
 from tpdm.data.latents import Latents
 from tpdm.data.loader import Loader
@@ -31,12 +35,12 @@ SHAPE = (2, 3, 3)
 COUNT = 12  # records in a shard
 
 
-def stored(folder, shards=2, precision="uint8", latents=None):
+def stored(folder, shards=2, precision="uint8", fixed=None):
     """Shards of random latents whose label is their number; what is to come back, by label."""
     infos, truth = [], []
     for number in range(shards):
         z = torch.randn(COUNT, *SHAPE, generator=torch.Generator().manual_seed(number))
-        z = z if latents is None else latents
+        z = z if fixed is None else fixed
         q, clip = quantise(z) if precision == "uint8" else (z.half(), 0.0)
         label = np.arange(number * COUNT, (number + 1) * COUNT, dtype="<i4")[:, None]
         arrays = {"latent": q.numpy(), "label": label}
@@ -201,6 +205,33 @@ def test_a_full_disk_leaves_no_shard(tmp_path):
         with pytest.raises(OSError, match=r"No space left on device: .*00000\.tar"):
             write_shard(tmp_path / "00000.tar", 0, {"latent": q}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_that_vanishes_or_is_replaced_while_it_is_open_is_noticed(tmp_path):
+    truth = stored(tmp_path, 2)
+    data = opened(tmp_path)
+    assert len(epoch(data)) == 24
+    path = tmp_path / "00001.tar"
+    content = path.read_bytes()
+    os.utime(tmp_path, ns=(0, 0))  # the clock of a file system may not have moved on since
+    path.rename(tmp_path / "aside")
+    with pytest.raises(FileNotFoundError, match=r"00001\.tar"):
+        epoch(data)
+    path.write_bytes(content)
+    assert all(x.equal(truth[k]) for k, x in epoch(data).items())
+
+
+def test_few_files_stay_open_however_many_shards_there_are(tmp_path, monkeypatch):
+    """Closed ones are opened again, also from several threads at once."""
+    few = lru_cache(maxsize=3)(descriptors.Descriptor)
+    monkeypatch.setattr(latents, "descriptor", lambda path, stamp: few(path))
+    truth = stored(tmp_path, 10)
+    data = opened(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: epoch(data), range(8)))
+    assert all(x.equal(truth[k]) for met in found for k, x in met.items())
+    assert len(os.listdir("/proc/self/fd")) <= before + 3
 
 
 DAMAGES = st.tuples(

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tpdm.data.damage import Damage, DamagedError
+from tpdm.data.descriptors import descriptor, stamp_of
 from tpdm.data.shards import Manifest, checksums, dequantise
 from tpdm.data.source import Batch
 from tpdm.data.stored import Stored, parse_classes
@@ -40,8 +41,11 @@ class Latents(Stored):
         if missing := [shard for shard in self.shards if not shard.is_file()]:
             raise ValueError(f"{len(missing)} of {len(self.shards)} shards are missing, such as {missing[0]}")
         self.record = self.manifest.record
+        self.folder = path
+        self.names = list(map(str, self.shards))
+        self.offsets = np.array([shard.offset for shard in self.manifest.shards])
         self.ends = np.cumsum([shard.count for shard in self.manifest.shards])
-        self.clips = torch.tensor([shard.clip for shard in self.manifest.shards])
+        self.clips = np.array([shard.clip for shard in self.manifest.shards], np.float32)
         super().__init__(
             self.manifest.count,
             self.manifest.shape,
@@ -67,7 +71,10 @@ class Latents(Stored):
         changed = checksums(raw, shard, row) != records["crc"]
         stored = torch.from_numpy(records["latent"])
         if stored.dtype == torch.uint8:
-            latent, infinite = dequantise(stored, self.clips[shard]), np.zeros(len(rows), bool)
+            latent, infinite = (
+                dequantise(stored, torch.from_numpy(self.clips[shard])),
+                np.zeros(len(rows), bool),
+            )
         else:
             latent = stored.float()
             infinite = ~torch.isfinite(latent).flatten(1).all(1).numpy()
@@ -91,18 +98,13 @@ class Latents(Stored):
         """(n, bytes of a record); where a shard is cut short, zeros."""
         size = self.record.itemsize
         raw = np.empty((len(row), size), np.uint8)
-        content = raw.data.cast("B")
-        for number in np.flatnonzero(np.bincount(shard)).tolist():
-            here = np.flatnonzero(shard == number)
-            starts = row[here] * size + self.manifest.shards[number].offset
-            file = os.open(self.shards[number], os.O_RDONLY)
-            try:
-                for at, start in zip((here * size).tolist(), starts.tolist(), strict=True):
-                    found = os.preadv(file, (content[at : at + size],), start)
-                    if found < size:
-                        content[at + found : at + size] = bytes(size - found)
-            finally:
-                os.close(file)
+        numbers, starts = shard.tolist(), (row * size + self.offsets[shard]).tolist()
+        stamp = stamp_of(self.folder)  # where shards came or went, all are opened again
+        files = {number: descriptor(self.names[number], stamp) for number in set(numbers)}
+        for record, number, start in zip(raw, numbers, starts, strict=True):
+            found = os.preadv(files[number].number, (record.data,), start)
+            if found < size:
+                record[found:] = 0
         return raw
 
     def parse_labels(self, labels: list[str | int]) -> Int[Tensor, "n 1"]:

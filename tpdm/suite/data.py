@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import resource
 import tarfile
 import tempfile
 import time
@@ -29,6 +28,7 @@ from tpdm.data.shards import VERSION, Manifest, ShardInfo, condition_fields, qua
 from tpdm.registry import Positive, register
 from tpdm.runtime.progress import Progress
 from tpdm.suite.ratio import Measured, Ratio
+from tpdm.suite.resident import opened, resident_after
 from tpdm.types import CondSpec, DenoiserLike
 
 SHAPE, COND = (4, 32, 32), CondSpec(slots=1, symbols=1000)
@@ -96,7 +96,7 @@ class DataSuite:
                 tar.addfile(info, content)
 
     def reading(self, packed: Path, single: Path) -> list[Ratio]:
-        data = opened(packed)
+        data = opened(str(packed))
         epoch(data, self.batch_size, self.seed)
         self.train_step()
         against_tar, against_training = [], []
@@ -124,24 +124,19 @@ class DataSuite:
 
     def first_batch(self, packed: Path) -> Ratio:
         def first() -> None:
-            next(Loader(opened(packed), self.batch_size, self.seed))
+            next(Loader(opened(str(packed)), self.batch_size, self.seed))
 
         name = f"first batch of {self.shards} shards, seconds"
         return Ratio(name, [seconds(first) for _ in range(self.repeats)], "at most", 1.0)
 
     def memory(self, packed: Path, few: Path) -> list[Ratio]:
-        """Resident bytes of the process."""
+        """Resident bytes of processes that only read."""
         grown, sharded = [], []
         for _ in range(self.repeats):
-            epoch(opened(few), self.batch_size, self.seed)
-            before = resident()
-            data = opened(packed)
-            epoch(data, self.batch_size, self.seed)
-            first = resident()
-            for number in range(1, EPOCHS):
-                epoch(data, self.batch_size, self.seed + number)
-            grown.append(resident() / first)
-            sharded.append(first / before)
+            many = resident_after(packed, self.batch_size, self.seed, EPOCHS)
+            fewer = resident_after(few, self.batch_size, self.seed, 1)
+            grown.append(many[-1] / many[0])
+            sharded.append(many[0] / fewer[0])
         return [
             Ratio(f"memory after {EPOCHS} epochs / after one", grown, "at most", 1.05),
             Ratio(f"memory with {self.shards} shards / with a tenth of them", sharded, "at most", 1.05),
@@ -177,11 +172,6 @@ def about(cond: CondSpec, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"version": VERSION, "precision": "uint8", **codec, **sizes}
 
 
-def opened(folder: Path) -> Latents:
-    """Read in this thread alone."""
-    return Latents(str(folder), 0.0, 0, False, 0.0, split="train")
-
-
 def epoch(data: Latents, batch_size: int, seed: int) -> None:
     for _ in islice(Loader(data, batch_size, seed), -(-len(data) // batch_size)):
         pass
@@ -214,8 +204,3 @@ def seconds(action: Callable[[], None]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
-
-
-def resident() -> int:
-    """Bytes of memory that the process has now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
