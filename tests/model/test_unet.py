@@ -30,11 +30,12 @@ def captions(count=3):
 
 
 def test_the_size_of_stable_diffusion_1():
-    """Its unet/ has 859,520,964 parameters; the projection of captions stands before it."""
+    """Its unet/ has 859,520,964 parameters; the projections of captions and of their sum are ours."""
     with torch.device("meta"):
         shape, cond = DataShape(4, 64, 64), TextSpec(768, 768, 77)
         model = UNet(320, (1, 2, 4, 4), 2, 8, 768, 1000.0, 0.1, shape=shape, cond=cond)
-    assert sum(p.numel() for p in model.net.parameters()) == 859_520_964
+    beside_the_time = sum(p.numel() for p in model.net.class_embedding.parameters())
+    assert sum(p.numel() for p in model.net.parameters()) - beside_the_time == 859_520_964
 
 
 @pytest.mark.parametrize("side", [8, 16])
@@ -47,7 +48,8 @@ def test_features_are_what_the_network_computed(side):
     last = features.last.transpose(1, 2).unflatten(2, (side, side))
     torch.testing.assert_close(raw, model.net.conv_out(torch.nn.functional.silu(last)))
     told = get_timestep_embedding(timestep * 0.05, 8, flip_sin_to_cos=True, downscale_freq_shift=0)
-    torch.testing.assert_close(features.temb, model.net.time_embedding(told))
+    whole = model.net.class_embedding(model.context.label(cond).sum(1))
+    torch.testing.assert_close(features.temb, model.net.time_embedding(told) + whole)
     torch.testing.assert_close(features.text, model.context.label(cond))
 
 

@@ -16,31 +16,34 @@ from tpdm.registry import Fraction, Positive, register
 from tpdm.types import Condition, CondSpec, DataShape, Features, FeatureSpec, Text, TextSpec
 
 SHOWN = threading.local()  # what parts of a network answered, in the thread that asked
-Context = tuple[Float[Tensor, "B M D"], Bool[Tensor, "B M"] | None]
+Context = tuple[Float[Tensor, "B M D"], Bool[Tensor, "B M"] | None, Float[Tensor, "B E"]]
 
 
 class LabelContext(nn.Module):
-    """A token for each label."""
+    """A token for each label, and their sum."""
 
     def __init__(self, cond: CondSpec, width: int, dropout: float):
         super().__init__()
         self.label = LabelEmbedding(cond, width, dropout)
+        self.pooled_width = width
 
     def forward(self, cond: Tensor) -> Context:
-        return self.label(cond), None
+        tokens = self.label(cond)
+        return tokens, None, tokens.sum(1)
 
 
 class CaptionContext(nn.Module):
-    """The tokens of a caption in the width of the attention, and where there are some."""
+    """The tokens of a caption in the width of the attention, where there are some, and the whole in one."""
 
     def __init__(self, cond: TextSpec, width: int, dropout: float):
         super().__init__()
         self.drop = CaptionDropout(dropout)
         self.project = nn.Linear(cond.token_width, width)
+        self.pooled_width = cond.pooled_width
 
     def forward(self, cond: Text) -> Context:
-        text = self.drop(cond)
-        return self.project(text.tokens.to(self.project.weight.dtype)), text.mask
+        text, dtype = self.drop(cond), self.project.weight.dtype
+        return self.project(text.tokens.to(dtype)), text.mask, text.pooled.to(dtype)
 
 
 @register("model", "unet")
@@ -48,7 +51,9 @@ class UNet(nn.Module):
     """Backbone: (x, timestep, labels or captions) -> raw output, `outputs` values per channel, and Features.
 
     `base_width` channels at full resolution, times each of `multipliers`; all stages but the last attend to
-    the condition, at `width`. Its tokens are the pixels. Raises ValueError where sizes do not divide.
+    the condition's tokens, at `width`; the condition as a whole goes with the time, as in SDXL (Podell et al.
+    2023), without which a small network takes long to listen. Its tokens are the pixels. Raises ValueError
+    where sizes do not divide.
     """
 
     def __init__(
@@ -88,21 +93,26 @@ class UNet(nn.Module):
             layers_per_block=depth,
             attention_head_dim=num_heads,  # diffusers' name for the number of them
             cross_attention_dim=width,
+            class_embed_type="simple_projection",
+            projection_class_embeddings_input_dim=self.context.pooled_width,
             norm_num_groups=math.gcd(32, base_width),
         )
-        for name in ("conv_in", "time_embedding", "conv_norm_out"):
+        for name in ("conv_in", "time_embedding", "class_embedding", "conv_norm_out"):
             self.net.get_submodule(name).register_forward_hook(partial(show, name))
         zero(self.net.conv_out)
 
     def forward(
         self, x: Float[Tensor, "B C H W"], timestep: Float[Tensor, "B"], cond: Condition
     ) -> tuple[Tensor, Features]:
-        text, mask = self.context(cond)
+        text, mask, pooled = self.context(cond)
         told = timestep * self.max_frequency / 1000  # diffusers turns it by 1 rad per unit
         shown = vars(SHOWN)
-        raw = self.net(x.to(text.dtype), told, text, encoder_attention_mask=mask, return_dict=False)[0]
+        raw = self.net(x.to(text.dtype), told, text, pooled, encoder_attention_mask=mask, return_dict=False)[
+            0
+        ]
         first, last = (map_to_tokens(shown.pop(name)) for name in ("conv_in", "conv_norm_out"))
-        return raw, Features(first, last, shown.pop("time_embedding"), text, self.features.hw)
+        temb = shown.pop("time_embedding") + shown.pop("class_embedding")
+        return raw, Features(first, last, temb, text, self.features.hw)
 
 
 def show(name: str, module: nn.Module, args: tuple, answer: Tensor) -> None:
