@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -21,6 +22,9 @@ def refused(ended, line):
     assert ended.err.startswith("tpdm: error: ")
     assert ended.err.count("\n") == 1
     assert line in ended.err, ended.err
+
+
+PROMPTS = Path(__file__).parent / "data" / "prompts.txt"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,7 @@ def refused(ended, line):
         (["guidance_scale=2", "model.label_dropout=0"], "=2 needs a null label, and model.label_"),
         (["denoiser=nowhere"], "nowhere is missing"),
         ([f"seed={2**63}"], f"seed={2**63} (int) is not accepted; accepted: int >= 0 and <="),
+        (["data=prompts", f"data.path={PROMPTS}", "codec/text=transformer_text"], "no images"),
         (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
     ],
 )  # fmt: skip

@@ -14,6 +14,8 @@ from tests.data.test_folder import SETTINGS as FOLDER
 from tests.runs import ended, forked, started
 from tpdm import assembly, preparing
 from tpdm.codec.identity import IdentityCodec
+from tpdm.codec.tokens import Tokens
+from tpdm.codec.transformer_text import MARKS, word_tokenizer
 from tpdm.data import shards
 from tpdm.data.loader import Loader
 from tpdm.data.shards import Manifest
@@ -198,6 +200,13 @@ def test_captions_are_stored_as_their_encoder_answered_them(images, tmp_path, mo
         assembly.check_captions(check, Letters(2.0), made_by)
     with pytest.raises(ValueError, match=r"this run has {'name': 'clip'}; use that encoder, or prepare"):
         assembly.check_captions({"text": {"name": "clip"}}, text, made_by)
+
+
+def test_another_tokenizer_is_another_encoder():
+    text, other = Letters(), Letters()
+    text.tokens, other.tokens = (Tokens(word_tokenizer([*MARKS, word]), 6, 0) for word in ("one", "two"))
+    assert assembly.text_sha256(text) == assembly.text_sha256(text)
+    assert assembly.text_sha256(text) != assembly.text_sha256(other)
 
 
 def test_what_cannot_be_prepared_is_refused_before_a_folder_is_made(images, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tpdm.codec.identity import IdentityCodec
+from tpdm.codec.tokens import Tokens
 from tpdm.denoiser import Denoiser, guided
 from tpdm.model.captioned import Captioned
 from tpdm.registry import build, lookup
@@ -212,8 +213,9 @@ def check_captions(cfg: Config, text: Any, made_by: Config | None) -> None:
 
 
 def text_sha256(text: Any) -> str:
-    """Which encoder of captions this is; embeddings of another one mean something else."""
-    return tensors_sha256(text.state_dict(), asdict(text.spec))
+    """Which encoder of captions this is, its tokenizers among it; others' answers mean something else."""
+    tokenizers = [x.tokenizer.to_str() for x in vars(text).values() if isinstance(x, Tokens)]
+    return tensors_sha256(text.state_dict(), {**asdict(text.spec), "tokenizers": tokenizers})
 
 
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Assembly, Denoiser]:

@@ -7,6 +7,7 @@ import torch
 
 from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
+from tpdm.model.pretrained import SD3
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference
@@ -20,6 +21,7 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     """Builds every part, networks without memory behind them. ValueError where one does not fit."""
     check_name(cfg["run_name"])
     assembly = Assembly.of(cfg)
+    check_images(cfg)
     if not cfg["dry_run"]:
         assert assembly.codec.sha256, "reads the weights, of which each must be there"
     with torch.device("meta"):
@@ -46,6 +48,16 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     if not cfg["dry_run"]:  # which is content with sizes, where there are no samples
         check_evaluation(cfg, assembly, data, classifier)
     return assembly
+
+
+def check_images(cfg: Config) -> None:
+    """Raises ValueError where a denoiser is to be trained on prompts alone."""
+    model: Any = lookup("model", cfg["model"]["name"])
+    if cfg["data"]["name"] == "prompts" and cfg["denoiser"] is None and model is not SD3:
+        raise ValueError(
+            "data=prompts has no images, so no denoiser can be trained on it; "
+            "use model=sd3, denoiser=FOLDER, or data with images"
+        )
 
 
 def check_precision(cfg: Config) -> None:

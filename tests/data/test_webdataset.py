@@ -17,8 +17,9 @@ from tpdm.registry import build
 from tpdm.types import CondSpec
 
 SETTINGS = {
-    "name": "webdataset", "labels": "auto", "json_key": "caption", "num_classes": None, "size": 8,
-    "channels": 3, "flip": False, "test_fraction": 0.0, "workers": 0, "reshard": False, "max_skipped": 0.9,
+    "name": "webdataset", "pipe": False, "labels": "auto", "json_key": "caption", "num_classes": None,
+    "size": 8, "channels": 3, "flip": False, "test_fraction": 0.0, "workers": 0, "reshard": False,
+    "max_skipped": 0.9,
 }  # fmt: skip
 
 
@@ -192,9 +193,23 @@ def test_what_matches_nothing_is_an_error_with_the_counts(tmp_path):
         ValueError, match=r"without a whole sample; the first reason: .*cut short: it has no end"
     ):
         made(tmp_path / "zero.tar")
-    for path in ("pipe:cat 0.tar", "https://a/0.tar"):
-        with pytest.raises(ValueError, match="is no local path"):
-            made(path)
+    with pytest.raises(ValueError, match="is no local path"):
+        made("https://a/0.tar")
+
+
+def test_a_command_runs_once_and_only_when_it_is_allowed(tmp_path):
+    for k in range(2):
+        (tmp_path / f"{k}.tar").write_bytes(packed(captioned([10 * k])))
+    ran = tmp_path / "ran"
+    path = f"pipe:echo ran >> {ran}; cat {tmp_path}/{{0..1}}.tar"
+    with pytest.raises(ValueError, match=r"runs a command; set data\.pipe=true to allow that"):
+        made(path)
+    assert not ran.exists()
+    for _ in range(2):
+        assert epoch(made(path, pipe=True)) == grey(0, 10)
+    assert ran.read_text() == "ran\n" * 2, "once for each shard"
+    with pytest.raises(ValueError, match="ended with exit status 3"):
+        made("pipe:exit 3", pipe=True)
 
 
 def test_more_damage_than_allowed_is_found_before_training(tmp_path):

@@ -19,6 +19,7 @@ from tpdm.data.damage import Damage, UnreadableError
 from tpdm.data.files import text
 from tpdm.data.image import SUFFIXES, Square, decode
 from tpdm.data.images import Images
+from tpdm.data.pipe import PREFIX, spooled
 from tpdm.data.tar import BLOCK, Gap, Member, parse, walk
 from tpdm.registry import Fraction, NonNegative, Positive, register
 
@@ -28,7 +29,7 @@ Labels = Literal["auto", "txt", "json", "cls", "none"]
 
 @register("data", "webdataset")
 class WebDataset(Images):
-    """`path` is a tar, a glob of tars, or a range such as `/d/{00000..00127}.tar`.
+    """`path` is a tar, a glob of tars, or a range such as `/d/{00000..00127}.tar`; with `pipe`, a command.
 
     Members of one key are one sample. `labels` is the member that conditions come from; `auto` takes the
     first of txt, json and cls that the first sample has. `json_key` is where the caption stands in a json.
@@ -37,6 +38,7 @@ class WebDataset(Images):
     def __init__(
         self,
         path: str,
+        pipe: bool,
         labels: Labels,
         json_key: str,
         num_classes: Positive[int] | None,
@@ -51,7 +53,7 @@ class WebDataset(Images):
         split: str,
         skipped: Path | None = None,
     ):
-        self.shards = find_shards(path)
+        self.shards = find_shards(path, pipe)
         self.kind = first_kind(self.shards) if labels == "auto" else labels
         self.json_key = json_key
         if self.kind == "cls" and num_classes is None:
@@ -118,9 +120,11 @@ class WebDataset(Images):
             return str(index.path), key_of(parse(file.block(int(index.image[k][0]) - BLOCK)).name)[0]
 
 
-def find_shards(pattern: str) -> list[Path]:
+def find_shards(pattern: str, pipe: bool) -> list[Path]:
     """Raises ValueError where nothing matches, or where the pattern is no local path."""
-    if pattern.startswith("pipe:") or "://" in pattern:
+    if pattern.startswith(PREFIX):
+        return [spooled(part, pipe) for part in braces(pattern)]
+    if "://" in pattern:
         raise ValueError(f"data.path={pattern} is no local path; fetch the shards first")
     found: list[Path] = []
     expanded = list(braces(pattern))
