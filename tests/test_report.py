@@ -56,6 +56,14 @@ def test_tensorboard_has_a_session_for_each_finished_run(sweep):
     assert {"nfe", "mse", "frechet", "seconds"} <= set(scalars)
 
 
+def test_a_summary_cut_short_is_one_failure_among_the_others(sweep):
+    shutil.copytree(sweep / "a", sweep / "c")
+    (sweep / "c" / "summary.json").write_text('{"tables": {')
+    with pytest.warns(UserWarning, match=r"c/summary.json is not JSON"):
+        ended = command(report.main, str(sweep))
+    assert (ended.status, "1 done, 0 running, 0 queued, 2 failed" in ended.out) == (0, True), ended.err
+
+
 def test_what_is_no_sweep_is_named(tmp_path):
     ended = command(report.main, str(tmp_path))
     assert (ended.status, ended.err.count("\n")) == (2, 1)

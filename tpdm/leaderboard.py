@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from tpdm.launcher.states import GONE, QUEUED, RUNNING, states
 from tpdm.launcher.sweep import DONE, Sent, Sweep
-from tpdm.runtime.atomic import read_json, write_text
+from tpdm.runtime.atomic import read_record, write_text
 from tpdm.runtime.page import Point, page
 
 LEADERBOARD, PAGE, HPARAMS = "leaderboard.csv", "report.html", "hparams"
@@ -65,7 +66,11 @@ def rows(sweep: Sweep) -> list[Row]:
 
 def _row(sweep: Sweep, job: Sent, state: str) -> Row:
     if sweep.done(job.name):
-        summary = read_json(sweep.folder / job.name / DONE)
+        try:
+            summary = read_record(sweep.folder / job.name / DONE)
+        except ValueError as damage:  # one of many: the others are told of all the same
+            warnings.warn(str(damage), stacklevel=2)
+            return Row(job, "failed", dict.fromkeys(NUMBERS), None)
         tables = summary.get("tables") or {"": [{}]}  # evaluation=none leaves none
         first = next(iter(tables.values()))[0]
         numbers = {**first, "seconds": round(sum(summary["seconds"].values()), 1)}
