@@ -45,7 +45,7 @@ def settings(published, runs, *more):
 @pytest.fixture(scope="module")
 def run(published, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    ended = command(train.main, *settings(published, runs))
+    ended = command(train.main, *settings(published, runs, f"denoisers={runs / 'shared'}"))
     assert ended.status == 0, ended.err
     return runs / "a"
 
@@ -56,6 +56,7 @@ def test_only_the_predictor_trains_and_both_rewards_are_logged(run):
     assert all(line["reward"] is not None and line["held_out"] is not None for line in lines)
     _, state = load_artifact(run / "denoiser")
     assert list(state) == ["_extra_state"]
+    assert not (run.parent / "shared").exists()  # nothing is trained that a sweep could share
 
 
 def test_it_is_finished_and_found_finished(run, published):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from torch import nn
 
 from tpdm.assembly import DTYPES, Assembly, load_denoiser
 from tpdm.check import check
@@ -17,7 +18,7 @@ from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.model.pretrained import SD3
 from tpdm.optimizer import Optimizer
-from tpdm.registry import build
+from tpdm.registry import build, lookup
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.atomic import write_bytes
@@ -92,11 +93,11 @@ class Training:
         if self.cfg["denoiser"] is not None:
             self.adopt(Path(self.cfg["denoiser"]))
             return
+        if lookup("model", self.cfg["model"]["name"]) is SD3:
+            self.take_over(self.assembly.backbone())
+            return
         if self.cfg["denoisers"] is not None:
             self.share(Path(self.cfg["denoisers"]))
-            return
-        if isinstance(backbone := self.assembly.backbone(), SD3):
-            self.take_over(backbone)
             return
         preview = self.preview()
         trainer = self.denoiser_trainer("denoiser", self.cfg["trainer"], preview)
@@ -146,7 +147,7 @@ class Training:
             suggestion = self.run.read_json(path.name)["suggestion"]
             print(f"optimizer.lr={suggestion:.2g} is suggested; see {path.with_suffix('.png')}")
 
-    def take_over(self, backbone: SD3) -> None:
+    def take_over(self, backbone: nn.Module) -> None:
         """A published transformer is trained already; its weights stay where they are."""
         if self.accelerator.is_main_process:
             for weights in ("denoiser_raw", "denoiser"):
