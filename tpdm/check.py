@@ -23,7 +23,7 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     assembly = Assembly.of(cfg)
     check_images(cfg)
     if not cfg["dry_run"]:
-        assert assembly.codec.sha256, "reads the weights, of which each must be there"
+        _ = assembly.codec.sha256  # reads the weights, of which each must be there
     with torch.device("meta"):
         features = check_shape(cfg, assembly)
         for predictor in (cfg["predictor"], cfg["baseline"]):

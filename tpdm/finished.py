@@ -127,6 +127,7 @@ class Used(TypedDict):
     evaluation: Component | None
     inference_dtype: Literal["float32", "bfloat16", "float16"]
     guidance_scale: NonNegative[float]
+    guidance: Component
 
 
 def settings_of(run: Run) -> dict[str, Any]:

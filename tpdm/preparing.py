@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +25,6 @@ from tpdm.runtime.progress import Progress
 from tpdm.types import Codec, CondSpec
 
 Config = dict[str, Any]
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 NOT_THE_SAME = ("workers", "reshard", "max_skipped")  # settings that change no latent
 
 

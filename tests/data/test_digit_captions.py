@@ -6,8 +6,6 @@ import torch
 from tpdm.data.digit_captions import SIDES, WORDS, DigitCaptions, digits_of, sides_of, slant, weight, written
 from tpdm.data.digits import light_on_dark, real_digits
 
-ALL, NONE = (True, True, True), (False, False, False)
-
 
 @pytest.fixture(scope="module")
 def data():

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.data.pictures import encoded, epoch, packed
 from tpdm.data.damage import TooManySkippedError
 from tpdm.data.tar import walk
-from tpdm.data.webdataset import braces
 from tpdm.registry import build
 from tpdm.types import CondSpec
 
@@ -182,6 +181,7 @@ def test_what_matches_nothing_is_an_error_with_the_counts(tmp_path):
         "{0..3}.tar": r"names 4 files or patterns, of which .*/1\.tar matches none",
         "x*.tar": "names 1 files or patterns",
         "{a,b}*.tar": "names 2 files or patterns",
+        "{0..3.tar": "has a brace without its other half",
     }.items():
         with pytest.raises(ValueError, match=message):
             made(tmp_path / pattern)
@@ -216,11 +216,6 @@ def test_more_damage_than_allowed_is_found_before_training(tmp_path):
     (tmp_path / "a.tar").write_bytes(packed([*captioned(range(9)), ("x.png", b"")]))
     with pytest.raises(TooManySkippedError, match=r"1 of 10 samples .* data.max_skipped=0.01"):
         made(tmp_path / "a.tar", max_skipped=0.01)
-
-
-def test_braces_expand_as_in_a_shell():
-    assert list(braces("a{08..11}b{x,y}")) == [f"a{k}b{c}" for k in ("08", "09", "10", "11") for c in "xy"]
-    assert list(braces("{9..11}")) == ["9", "10", "11"]
 
 
 WHOLE = packed(captioned(range(10, 60, 10)))

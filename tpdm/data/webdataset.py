@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from braceexpand import braceexpand
 from PIL.Image import Image
 
 from tpdm.data.damage import Damage, UnreadableError
@@ -127,7 +127,7 @@ def find_shards(pattern: str, pipe: bool) -> list[Path]:
     if "://" in pattern:
         raise ValueError(f"data.path={pattern} is no local path; fetch the shards first")
     found: list[Path] = []
-    expanded = list(braces(pattern))
+    expanded = braces(pattern)
     for part in expanded:
         pattern_like = glob.has_magic(part) and not os.path.exists(part)
         matches = sorted(glob.glob(part)) if pattern_like else [part]
@@ -140,20 +140,12 @@ def find_shards(pattern: str, pipe: bool) -> list[Path]:
     return found
 
 
-def braces(pattern: str) -> Iterator[str]:
+def braces(pattern: str) -> list[str]:
     """`{a,b}` and `{000..127}`, as a shell expands them."""
-    match = re.search(r"\{([^{}]*)\}", pattern)
-    if not match:
-        yield pattern
-        return
-    inner = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
-    if inner:
-        width = len(inner[1]) if inner[1].startswith("0") else 0
-        parts = [str(k).zfill(width) for k in range(int(inner[1]), int(inner[2]) + 1)]
-    else:
-        parts = match[1].split(",")
-    for part in parts:
-        yield from braces(pattern[: match.start()] + part + pattern[match.end() :])
+    try:
+        return list(braceexpand(pattern, escape=False))
+    except ValueError:
+        raise ValueError(f"data.path={pattern} has a brace without its other half") from None
 
 
 def key_of(name: str) -> tuple[str, str]:

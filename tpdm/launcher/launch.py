@@ -17,7 +17,6 @@ from tpdm.launcher.states import GONE, QUEUED, RUNNING, states
 from tpdm.launcher.sweep import CODE, DENOISERS, JOBS, Failure, Sent, Sweep, folder_of, names_of
 from tpdm.registry import build
 
-FAILED = 1
 SEEN_ENDED = 3  # polls in a row, since results travel more slowly than states through a network's files
 SLOWEST_POLL_S = 20.0
 

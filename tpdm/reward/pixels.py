@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -48,7 +47,3 @@ def centred(x: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
 def side(positions: int, patch_size: int) -> int:
     """Side of the square images that a transformer with so many patches reads."""
     return round(positions**0.5) * patch_size
-
-
-def cosine(a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-    return torch.cosine_similarity(a.float(), b.float())
