@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -132,6 +134,23 @@ def test_two_processes_at_once_share_the_work_and_leave_one_whole_manifest(image
     assert met(out) == WHOLE
     assert len(Manifest.read(out).shards) == 10
     assert not list(out.glob(".*"))
+
+
+def test_processes_of_torchrun_finish_with_every_shard_and_one_manifest(images, tmp_path):
+    out = tmp_path / "out"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "tpdm.prepare"]
+    argv = ["data=folder", f"data.path={images}", "data.size=8", "shard_size=4", "device=cpu", f"out={out}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *argv], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(f"prepare {part}/2" in done.stderr for part in (1, 2))
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"0000{k}.tar" for k in range(5)),
+        "manifest.json",
+    ]
+    assert met(out) == WHOLE
 
 
 def test_a_killed_process_leaves_whole_shards_and_is_gone_on_with(images, tmp_path):
