@@ -22,6 +22,7 @@ from tpdm.runtime.run import Run
 REFUSED = {
     ("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser",
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
+    ("data", "prompts"): "data=prompts has no images",
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",
