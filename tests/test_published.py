@@ -1,6 +1,7 @@
 """Published weights from their file to a picture: what is recognised, drawn with, and refused."""
 
 import argparse
+import os
 import pickle
 import re
 from functools import partial
@@ -162,6 +163,22 @@ def test_a_file_of_something_else_is_refused_in_one_line(content, complaint, dra
     assert re.match(rf"tpdm: error: checkpoint=weights.pt: .*{re.escape(complaint)}", ended.err)
     assert ended.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pt"]
+
+
+@pytest.mark.parametrize("content", [b"hello", b"I", b"a page of text\n", b"\x80\x02h\x07."])
+def test_bytes_of_something_else_are_told_as_such(content, tmp_path):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"checkpoint=.*a\.pt: not loaded, as only a file of weights alone is"
+    ):
+        Published(tmp_path / "a.pt", CPU, True, None, None)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_pipe_is_not_waited_for(suffix, tmp_path):
+    os.mkfifo(tmp_path / f"a.{suffix}")
+    with pytest.raises(ValueError, match=rf"checkpoint=.*a\.{suffix}: it is no file"):
+        Published(tmp_path / f"a.{suffix}", CPU, True, None, None)
 
 
 @pytest.mark.parametrize("protocol", [0, 2])

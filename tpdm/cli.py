@@ -40,7 +40,7 @@ settle()
 Main = Callable[[dict[str, Any]], None]
 
 FAILURE, USER_ERROR, INTERRUPTED = 1, 2, 130
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
 WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 VERBATIM = {"prompt"}  # settings that are what a person wrote

@@ -26,6 +26,8 @@ STRAIGHT = {"name": "flow", "shift": 1.0, "predicts": "x0"}
 RESPACED, UNIFORM = {"name": "respaced", "spacing": "even"}, {"name": "uniform"}
 SAMPLER = {"name": "dpmpp_2m", "num_steps": 25}
 EVERYWHERE = {"name": "constant", "channels": None}
+FOREIGN = (LookupError, ValueError, TypeError, AttributeError)  # what a pickle's reader meets in other bytes
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, *FOREIGN)
 AVERAGED, LAST = ("ema", "model_ema"), ("model",)  # where training files keep their weights
 
 
@@ -152,6 +154,8 @@ class Captions:
 
 def read(path: Path) -> Any:
     """What the file holds: tensors in plain containers, from safetensors or a pickle that can run nothing."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
     if path.suffix == ".safetensors":
         import safetensors.torch
 
@@ -162,7 +166,7 @@ def read(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # DiT's training files keep their flags
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         reason = next(
             (line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "it is no whole one"
         )

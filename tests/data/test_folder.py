@@ -1,6 +1,7 @@
 """Each way to say what an image shows, in a folder and in a zip; what is broken is listed or ends the run."""
 
 import json
+import os
 import zipfile
 
 import pytest
@@ -139,6 +140,21 @@ def test_a_missing_path_and_a_file_that_is_no_zip_are_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"a\.zip is no whole zip"):
         build("data", {**SETTINGS, "path": str(tmp_path / "a.zip")}, split="train")
+
+
+def test_a_pipe_is_neither_waited_for_nor_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png is neither a folder nor a zip"):
+        build("data", {**SETTINGS, "path": str(tmp_path / "pipe.png")}, split="train")
+    write(tmp_path, {"a.png": encoded(1)})
+    data = build("data", {**SETTINGS, "path": str(tmp_path)}, split="train")
+    assert set(epoch(data)) == {1}
+
+
+@pytest.mark.parametrize("label", [10**6, 10**30])
+def test_a_label_that_asks_for_more_classes_than_there_can_be_is_named(made, label):
+    with pytest.raises(ValueError, match=rf"dataset\.json has the label {label}; accepted without data\.num"):
+        made({"a.png": encoded(1), "dataset.json": json.dumps({"labels": [["a.png", label]]}).encode()})
 
 
 def test_a_flipped_byte_in_a_zip_is_told(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -28,7 +29,10 @@ class Folder:
         self.names = sorted(file.relative_to(path).as_posix() for file in found)
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        path = self.path / name
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableError("it is no plain file")  # a pipe would be waited for
+        return path.read_bytes()
 
 
 class Zip:
@@ -54,6 +58,8 @@ def open_files(path: str) -> Files:
         return Folder(place)
     if not place.exists():
         raise ValueError(f"data.path={path} does not exist")
+    if not place.is_file():
+        raise ValueError(f"data.path={path} is neither a folder nor a zip")
     return Zip(place)
 
 

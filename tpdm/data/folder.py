@@ -16,6 +16,7 @@ from tpdm.data.images import Images
 from tpdm.registry import Fraction, NonNegative, Positive, register
 
 LABELS_FILE = "dataset.json"
+MOST_CLASSES = 10**6  # that a label may ask for by its number alone
 Labels = Literal["auto", "json", "folders", "captions", "none"]
 
 
@@ -74,7 +75,13 @@ class FolderImages(Images):
             return dict.fromkeys(self.images, 0), ["image"]
         labels = json_labels(self.files)
         whole = [label for label in labels.values() if isinstance(label, int)]
-        return labels, [str(k) for k in range(num_classes or max(whole, default=0) + 1)]
+        count = num_classes or max(whole, default=0) + 1
+        if num_classes is None and count > MOST_CLASSES:
+            raise ValueError(
+                f"{self.files.path}/{LABELS_FILE} has the label {count - 1}; accepted without "
+                f"data.num_classes: 0 to {MOST_CLASSES - 1}"
+            )
+        return labels, [str(k) for k in range(count)]
 
     def sample(self, row: int) -> tuple[Image, int | str]:
         name = self.images[row]
