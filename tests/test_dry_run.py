@@ -69,6 +69,13 @@ def test_any_pair_has_sizes(predictor, block, composed):
     assert min(sizes.denoiser.multiply_adds, sizes.predictor.multiply_adds, sizes.features) > 0
 
 
+@pytest.mark.parametrize("model", ["diffit", "diffit_unet", "unet"])
+def test_models_beside_dit_have_sizes(model, composed):
+    cfg = composed(f"model={model}")
+    assembly = Assembly.of(cfg)
+    assert sizes_of(cfg, assembly).denoiser.parameters == count(assembly.backbone())
+
+
 def test_batches_multiply(dried, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     trainer = ("trainer.batch_size=96", "trainer.accumulate=3", "trainer.max_steps=10")

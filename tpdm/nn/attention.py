@@ -59,7 +59,7 @@ class RelativeBias(nn.Module):
         place = torch.cartesian_prod(torch.arange(h), torch.arange(w))  # (N, 2)
         row, column = (place[:, None] - place + torch.tensor([h - 1, w - 1])).unbind(-1)  # (N, N), from 0
         self.register_buffer("index", row * (2 * w - 1) + column, persistent=False)
-        nn.init.trunc_normal_(self.table, std=0.02)
+        nn.init.normal_(self.table, std=0.02)
 
     def forward(self) -> Float[Tensor, "heads N N"]:
         return self.table[self.index].permute(2, 0, 1)
