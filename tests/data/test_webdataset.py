@@ -265,3 +265,12 @@ def test_no_damaged_shard_hangs_crashes_or_lets_wrong_bytes_through(tmp_path, da
         truth = grey(*range(10, 60, 10))[shade]
         wrong = sum(a != b for a, b in zip(caption, truth, strict=True)) if len(caption) == len(truth) else 99
         assert wrong <= flips, "a caption has no checksum, so that a flipped bit in it is all that may pass"
+
+
+def test_shards_that_the_webdataset_library_wrote_are_read(tmp_path):
+    import webdataset  # slow to import
+
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as sink:
+        for shade in (10, 90, 200):
+            sink.write({"__key__": f"{shade:05d}", "png": encoded(shade), "txt": f"grey {shade}"})
+    assert epoch(made(tmp_path / "a.tar")) == grey(10, 90, 200)
