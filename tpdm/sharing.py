@@ -24,6 +24,7 @@ Config = Mapping[str, Any]
 PARTS = ("data", "codec", "model", "scheduler", "density", "trainer", "optimizer", "parallel")
 WHOLE = ("data", "codec", "model", "scheduler", "density", "optimizer", "seed", "mixed_precision")
 WATCHED = {"report_every", "preview_every", "save_every"}  # how a training is followed, not where it leads
+LIBRARIES = ("torch", "numpy", "diffusers", "timm", "tokenizers", "transformers")  # that parts compute with
 POLL_S = 1.0
 
 
@@ -37,7 +38,7 @@ def deciding(cfg: Config, accelerator: Accelerator) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "files": [line for part in ("data", "codec") for line in manifest(cfg[part])],
         "code": source_sha256({"tpdm.assembly", "tpdm.denoiser", *modules(cfg)}),
-        "versions": {name: version(name) for name in ("torch", "numpy")},
+        "versions": {name: version(name) for name in LIBRARIES},
     }
 
 
@@ -74,7 +75,7 @@ def modules(cfg: Config) -> set[str]:
 
 def manifest(part: Config) -> list[str]:
     """A line for each file that a component's settings name: path, bytes, and when it was written."""
-    values = [value for value in part.values() if isinstance(value, str)]
+    values = [value for key, value in part.items() if key != "name" and isinstance(value, str)]
     patterns = (pattern for value in values for pattern in braceexpand(value))
     roots = (Path(found) for pattern in patterns for found in glob.glob(pattern))
     files = (file for root in roots for file in ([root] if root.is_file() else root.rglob("*")))
