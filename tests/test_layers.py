@@ -23,7 +23,7 @@ FLOORS = [
         "preparing",
         "leaderboard",
     },
-    {"check", "finished", "published", "starting", "sharing", "exporting"},
+    {"check", "finished", "published", "starting", "sharing", "exporting", "model_card"},
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},

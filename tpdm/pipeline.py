@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tpdm.assembly import load_strictly
 from tpdm.denoiser import Denoiser, Guided
 from tpdm.model.pretrained import Hooked, inner_width
+from tpdm.model_card import model_card
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.hub import published
@@ -222,7 +223,7 @@ class TPDMPipeline:
         save_artifact(folder / "predictor", card, self.predictor.state_dict())
         about = {"sampler": self.settings, "figures": self.figures}
         (folder / SETTINGS).write_text(json.dumps(about, indent=2) + "\n")
-        (folder / CARD).write_text(self.model_card())
+        (folder / CARD).write_text(model_card(self.card["predictor"], self.features, self.figures))
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
         """Uploads what `save_pretrained` writes; `kwargs` are for the hub's `create_repo`."""
@@ -234,38 +235,6 @@ class TPDMPipeline:
             self.save_pretrained(folder)
             api.upload_folder(repo_id=repo_id, folder_path=folder)
         return url
-
-    def model_card(self) -> str:
-        """What it is, how it is called, and its figures."""
-        rows = "".join(f"| {name} | {value} |\n" for name, value in self.figures.items())
-        table = f"\n| figure | value |\n| --- | --- |\n{rows}" if rows else "\nNo figures were kept.\n"
-        return CARD_TEXT.format(
-            predictor=json.dumps(self.card["predictor"], indent=2),
-            features=json.dumps(asdict(self.features)),
-            table=table,
-        )
-
-
-CARD_TEXT = """---
-library_name: tpdm
-pipeline_tag: text-to-image
----
-A Stable Diffusion 3 with a Time Predictor, which decides for each image which noise level to visit next.
-
-```python
-from tpdm.pipeline import TPDMPipeline
-
-pipe = TPDMPipeline.from_pretrained("THIS FOLDER OR ID")
-answer = pipe("A beautiful sunset over mountains", max_steps=28, guidance_scale=7.0)
-answer.images[0], answer.nfe, answer.times
-```
-{table}
-The predictor, for features {features}:
-
-```json
-{predictor}
-```
-"""
 
 
 def heard(step: Callable[..., Tensor], callback: Callable[..., dict[str, Any]], pipeline: Any) -> Any:
