@@ -48,6 +48,7 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 HEAVY = {
     "diffusers", "transformers", "huggingface_hub", "open_clip", "peft", "sklearn", "scipy", "tensorboard",
+    "timm", "torchvision", "matplotlib",
 }  # fmt: skip
 WRAPPED = {  # library -> the only places that may import it
     "hydra": {"cli.py"},

@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 PARTS = ("data", "codec", "model", "scheduler", "density", "trainer", "optimizer", "parallel")
 WHOLE = ("data", "codec", "model", "scheduler", "density", "optimizer", "seed", "mixed_precision")
 WATCHED = {"report_every", "preview_every", "save_every"}  # how a training is followed, not where it leads
-LIBRARIES = ("torch", "numpy", "diffusers", "timm", "tokenizers", "transformers")  # that parts compute with
+LIBRARIES = ("torch", "numpy", "diffusers", "tokenizers", "transformers")  # that parts compute with
 POLL_S = 1.0
 
 

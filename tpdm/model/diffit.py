@@ -1,10 +1,8 @@
 """Latent DiffiT: a transformer whose attention knows the time (Hatamizadeh et al. 2024)."""
 
 from collections.abc import Mapping
-from functools import partial
 
 from jaxtyping import Float
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from tpdm.model.official import OfficialDiffiT
@@ -12,6 +10,7 @@ from tpdm.nn.adaln import layer_norm
 from tpdm.nn.attention import TimeAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
 from tpdm.nn.init import xavier_linear, zero
+from tpdm.nn.mlp import Mlp
 from tpdm.nn.tokens import check_patches, check_positions, patchify, positions_2d, unpatchify
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
@@ -24,7 +23,7 @@ class DiffiTBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = layer_norm(token_width), layer_norm(token_width)
         self.attention = TimeAttention(token_width, width, num_heads, cond_width, hw)
-        self.mlp = Mlp(token_width, 4 * token_width, act_layer=partial(nn.GELU, approximate="tanh"))
+        self.mlp = Mlp(token_width, 4 * token_width)
 
     def forward(self, x: Float[Tensor, "B N D"], cond: Float[Tensor, "B E"]) -> Float[Tensor, "B N D"]:
         x = x + self.attention(self.norm1(x), cond)

@@ -4,22 +4,21 @@ from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from tpdm.model.official import OfficialDiT
-from tpdm.nn.activation import TanhGELU
 from tpdm.nn.adaln import AdaptiveNorm, Modulation, PlainNorm, layer_norm, modulate
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LabelEmbedding, TimeEmbedding
 from tpdm.nn.init import xavier_linear, zero
+from tpdm.nn.mlp import Mlp
 from tpdm.nn.tokens import check_patches, check_positions, patchify, positions_2d, unpatchify
 from tpdm.registry import Fraction, Positive, register
 from tpdm.types import CondSpec, DataShape, Features, FeatureSpec
 
 
 def mlp(width: int) -> Mlp:
-    return Mlp(width, 4 * width, act_layer=TanhGELU)
+    return Mlp(width, 4 * width)
 
 
 class Block(nn.Module):

@@ -1,17 +1,16 @@
 """The transformer Time Predictor: a class token reads the denoiser's first and last tokens."""
 
-from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
-from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.distributions import Beta
 
 from tpdm.nn.adaln import AdaptiveNorm, PlainNorm, layer_norm
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LogTimeEmbedding
+from tpdm.nn.mlp import Mlp
 from tpdm.nn.tokens import check_positions, patchify, positions_2d, tokens_to_map
 from tpdm.predictor.head import BetaHead
 from tpdm.registry import Fraction, NonNegative, Positive, register
@@ -37,9 +36,7 @@ class Block(nn.Module):
         if text_width:
             self.norm2 = PlainNorm(width)
             self.cross = CrossAttention(width, num_heads, text_width, attention_dropout)
-        self.mlp = Mlp(
-            width, int(mlp_ratio * width), act_layer=partial(nn.GELU, approximate="tanh"), drop=dropout
-        )
+        self.mlp = Mlp(width, int(mlp_ratio * width), dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B N D"], cond: Float[Tensor, "B D"], text: Tensor | None) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tpdm.registry import Positive, register
@@ -71,6 +70,8 @@ class ImageReward(nn.Module):
 
 def vision(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> nn.Module:
     """BLIP's image encoder is timm's ViT, of which every token is read."""
+    from timm.models.vision_transformer import VisionTransformer
+
     width, _, patch_size, _ = size_of(state, "blip.visual_encoder.patch_embed.proj.weight")
     positions = size_of(state, "blip.visual_encoder.pos_embed")[1] - 1
     hidden = size_of(state, "blip.visual_encoder.blocks.0.mlp.fc1.weight")[0]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
 
-import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from tpdm.runtime.atomic import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
 
 INK, PALE = "#222222", "#D9D9D9"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # colour-blind safe
@@ -39,6 +40,20 @@ STYLE = {
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
+Given = ParamSpec("Given")
+
+
+def styled(draw: Callable[Given, Image.Image]) -> Callable[Given, Image.Image]:
+    """In the house's style. matplotlib is imported with the first picture: a job that is sent draws none."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Given.args, **kwargs: Given.kwargs) -> Image.Image:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def sample_grid(
@@ -71,7 +86,7 @@ def sample_grid(
     return sheet
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def schedules(
     t: Float[Tensor, "B K+1"],
     alive: Bool[Tensor, "B K"],
@@ -94,12 +109,12 @@ def schedules(
             _thick_line(axes, times[of_group, : steps[of_group].max() + 1].mean(0), colour, 2, str(g))
     _thick_line(axes, times[:, : steps.max() + 1].mean(0), INK, 4, "mean of all")
     axes.set(xlim=(0, None), ylim=(0, 1.02))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _whole_numbers(axes.xaxis)
     axes.legend(title=group_label or None, alignment="left")
     return _picture(axes)
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def steps_by_group(
     nfe: Int[Tensor, B], group: Int[Tensor, B], xlabel: str, *, ylabel: str = "NFE", title: str = ""
 ) -> Image.Image:
@@ -117,13 +132,13 @@ def steps_by_group(
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         axes.annotate(f"{mean:.1f}", (g, mean), (0, 9), textcoords="offset points", ha="center", bbox=box)
     axes.set(xticks=list(colours), xlim=(min(colours) - 0.6, max(colours) + 0.6), ylim=(0, None))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _whole_numbers(axes.yaxis)
     axes.grid(axis="x", visible=False)
     axes.text(0.99, 0.03, "line: mean\nbars: share of samples", transform=axes.transAxes, ha="right")
     return _picture(axes)
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def curves(
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
@@ -167,9 +182,17 @@ def png(image: Image.Image, path: Path) -> None:
 
 
 def _axes(title: str, xlabel: str, ylabel: str) -> Axes:
+    from matplotlib.figure import Figure
+
     axes = Figure(figsize=SIZE, dpi=DPI, layout="constrained").add_subplot()
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return axes
+
+
+def _whole_numbers(axis: XAxis | YAxis) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _thick_line(axes: Axes, values: NDArray, colour: Colour, width: float, label: str) -> None:
@@ -179,6 +202,8 @@ def _thick_line(axes: Axes, values: NDArray, colour: Colour, width: float, label
 
 
 def _picture(axes: Axes) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(axes.figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -193,8 +218,10 @@ def _tile(image: Float[Tensor, "C H W"], scale: int) -> Image.Image:
 
 def _group_colours(groups: NDArray) -> dict[int, Colour]:
     """Groups are ordered (a number of digits): from dark to light, so that they differ without colour too."""
+    from matplotlib import colormaps
+
     present = [int(g) for g in np.unique(groups)]
-    viridis = matplotlib.colormaps["viridis"]
+    viridis = colormaps["viridis"]
     return dict(zip(present, map(viridis, np.linspace(0.05, 0.88, len(present))), strict=True))
 
 
