@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tpdm.types import (
     Codec,
     Condition,
     CondSpec,
+    CostRange,
     DataShape,
     DenoiserLike,
     FeatureSpec,
@@ -33,6 +35,7 @@ Config = Mapping[str, Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DENOISER_KEYS = ("data", "codec", "model", "scheduler")  # what decides a denoiser's sizes and meaning
 FACTS = "facts"  # what a denoiser knows of its data, beside them
+COSTS = "costs"  # beside a predictor: the range of costs that it is told
 CODEC_HASH = "codec_sha256"  # beside them: a codec's config is where its weights lie, not what they are
 DROPOUTS = {  # of a model: what it trains
     "label_dropout": "a null label",
@@ -134,8 +137,8 @@ class Assembly:
         encoder = self.text.network()
         return backbone if encoder is None else Captioned(backbone, encoder)
 
-    def predictor(self, cfg: Config, features: FeatureSpec) -> nn.Module:
-        return build("predictor", cfg, features=features)
+    def predictor(self, cfg: Config, features: FeatureSpec, costs: CostRange | None = None) -> nn.Module:
+        return build_predictor(cfg, features, costs)
 
     def null_cond(self) -> Condition:
         """The condition of nothing: the null label in every slot, or no caption."""
@@ -168,10 +171,18 @@ class Assembly:
         save_artifact(folder, config, state, weights=weights)
 
     def save_predictor(
-        self, folder: Path, cfg: Config, denoiser: Path, features: FeatureSpec, state: Mapping[str, Tensor]
+        self,
+        folder: Path,
+        cfg: Config,
+        denoiser: Path,
+        features: FeatureSpec,
+        state: Mapping[str, Tensor],
+        costs: CostRange | None = None,
     ) -> None:
         """`denoiser` is the folder of the one that it was trained on, whose features it reads."""
         config = {"predictor": cfg, "features": asdict(features), "denoiser": artifact_sha256(denoiser)}
+        if costs is not None:
+            config |= {COSTS: asdict(costs)}
         save_artifact(folder, config, state)
 
 
@@ -246,12 +257,29 @@ def check_denoiser(config: Config, folder: Path) -> None:
         raise ValueError(f"{folder} holds no denoiser, but {', '.join(config)}")
 
 
+def costs_of(reward: Config) -> CostRange | None:
+    """What a predictor is told of a step's cost under this reward: nothing, where it is always the same."""
+    cost = reward["cost"]
+    return CostRange(cost["low"], cost["high"]) if cost["name"] == "drawn" else None
+
+
+def build_predictor(cfg: Config, features: FeatureSpec, costs: CostRange | None) -> nn.Module:
+    """Raises ValueError where there are costs to tell, and this one listens to none."""
+    if costs is not None and "costs" not in signature(lookup("predictor", cfg["name"])).parameters:
+        raise ValueError(
+            f"predictor={cfg['name']} is told no cost of a step, and reward/cost=drawn draws one to tell; "
+            "use reward/cost=linear, or predictor=vit, cnn or hybrid"
+        )
+    made: nn.Module = build("predictor", cfg, features=features, costs=costs)
+    return made
+
+
 def load_predictor(
     folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device
 ) -> TimePredictor:
     """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
     config, state = load_artifact(folder)
-    if config.keys() != {"predictor", "features", "denoiser"}:
+    if config.keys() - {COSTS} != {"predictor", "features", "denoiser"}:
         raise ValueError(f"{folder} holds no predictor, but {', '.join(config)}")
     made_for = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
     if made_for != features:
@@ -262,7 +290,8 @@ def load_predictor(
         raise ValueError(
             f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}"
         )
-    predictor = build("predictor", config["predictor"], features=features)
+    costs = CostRange(**config[COSTS]) if COSTS in config else None
+    predictor = build_predictor(config["predictor"], features, costs)
     load_strictly(predictor, state, folder)
     return predictor.to(device).eval().requires_grad_(False)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
+from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser, costs_of
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
 from tpdm.model.pretrained import SD3
 from tpdm.registry import build, lookup
@@ -28,7 +28,7 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
         features = check_shape(cfg, assembly)
         for predictor in (cfg["predictor"], cfg["baseline"]):
             if predictor is not None:
-                build("predictor", predictor, features=features)
+                assembly.predictor(predictor, features, costs_of(cfg["reward"]))
     assembly.check_guidance(cfg["guidance_scale"])
     if cfg["denoiser"] is not None and not has_adopted(cfg):
         check_adoptable(Path(cfg["denoiser"]), cfg, assembly.codec)

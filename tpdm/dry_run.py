@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tpdm.assembly import DTYPES, Assembly
+from tpdm.assembly import DTYPES, Assembly, costs_of
 from tpdm.check import check
 from tpdm.registry import build
 from tpdm.runtime.size import NOTHING, Size, size_of
@@ -64,10 +64,12 @@ def sizes_of(cfg: Config, assembly: Assembly) -> Sizes:
         denoiser = size_of(backbone, lambda: backbone(x, t, cond))
         if cfg["predictor"] is None:
             return Sizes(denoiser, NOTHING, 0)
-        predictor = assembly.predictor(cfg["predictor"], backbone.features)
+        costs = costs_of(cfg["reward"])
+        predictor = assembly.predictor(cfg["predictor"], backbone.features, costs)
+        told = () if costs is None else (torch.full_like(t, costs.middle),)
         features = backbone(x, t, cond)[1].map(Tensor.detach)
         elements = sum(x.numel() for x in vars(features).values() if isinstance(x, Tensor))
-        return Sizes(denoiser, size_of(predictor, lambda: predictor(features, t)), elements)
+        return Sizes(denoiser, size_of(predictor, lambda: predictor(features, t, *told)), elements)
 
 
 def denoiser_training(cfg: Config, assembly: Assembly, sizes: Sizes, processes: int) -> Config | None:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import nn
 
-from tpdm.assembly import DTYPES, Assembly, load_denoiser
+from tpdm.assembly import DTYPES, Assembly, costs_of, load_denoiser
 from tpdm.check import check
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
@@ -191,7 +191,8 @@ class Training:
         encoded = partial(assembly.encoded, backbone=frozen.backbone)
         denoiser = assembly.guided(frozen, self.cfg["guidance_scale"], self.cfg["guidance"])
         torch.manual_seed(self.cfg["seed"])
-        predictor = self.assembly.predictor(cfg, frozen.backbone.features)
+        costs = costs_of(self.cfg["reward"])
+        predictor = self.assembly.predictor(cfg, frozen.backbone.features, costs)
         settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}
         rewards = [self.reward(self.cfg[key]) for key in ("reward", "held_out") if self.cfg[key]]
         trainer = build(
@@ -206,11 +207,12 @@ class Training:
             pool=self.pool(denoiser, encoded, settings, any(reward.uses_target for reward in rewards)),
             optimizer=build("optimizer", self.cfg["predictor_optimizer"]),
             stage=self.stage(name),
+            costs=costs,
         )
         state = trainer.fit()
         if self.accelerator.is_main_process:
             denoiser_folder, features = self.run.folder / "denoiser", frozen.backbone.features
-            self.assembly.save_predictor(folder, cfg, denoiser_folder, features, state)
+            self.assembly.save_predictor(folder, cfg, denoiser_folder, features, state, costs)
         self.accelerator.wait_for_everyone()
 
     def reward(self, cfg: Config) -> Reward:

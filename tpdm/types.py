@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
@@ -119,6 +120,32 @@ class FeatureSpec:
 
 
 @dataclass(frozen=True)
+class CostRange:
+    """What a step may cost where a predictor is told its cost. ValueError where 0 < low < high fails."""
+
+    low: float
+    high: float
+
+    def __post_init__(self):
+        if not 0 < self.low < self.high:
+            raise ValueError(
+                f"reward.cost.low={self.low} and reward.cost.high={self.high}; accepted: 0 < low < high"
+            )
+
+    @property
+    def middle(self) -> float:
+        return math.sqrt(self.low * self.high)
+
+    def at(self, share: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Costs from low (share 0) to high (1), equal ratios apart."""
+        return self.low * (self.high / self.low) ** share
+
+    def share(self, cost: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """The inverse of `at`; a cost out of the range counts as its nearest end."""
+        return ((cost / self.low).log() / math.log(self.high / self.low)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
 class Features:
     """What a backbone shows of itself: references to tensors it holds anyway."""
 
@@ -172,6 +199,7 @@ class Rollout:
     log_prob: Float[Tensor, "B K"]  # 0 where nothing was drawn
     drawn: Bool[Tensor, "B K"]  # alive, and not the forced last step
     features: Features | None  # the rows of `drawn`, step-major: R = drawn.sum()
+    cost: Float[Tensor, "B"] | None = None  # of a step, as the predictor was told it; None: it was not
 
 
 class Scheduler(Protocol):
@@ -263,6 +291,11 @@ class Guidance(Protocol):
 
 
 class TimePredictor(Protocol):
-    """Reads a denoiser's features and the noise level; answers with a Beta over ratio = t_next / t."""
+    """Reads a denoiser's features and the noise level; answers with a Beta over ratio = t_next / t.
 
-    def __call__(self, features: Features, t: Float[Tensor, "B"]) -> Beta: ...
+    One that was made for a range of costs is told what a step costs as well; no other is.
+    """
+
+    def __call__(
+        self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None
+    ) -> Beta: ...

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tpdm.objective.ppo import ppo_clip
-from tpdm.objective.rloo import rloo, standardise
+from tpdm.objective.rloo import rloo, standardise, standardise_alike
 
 SAMPLES = 3
 LOGITS, REWARD = torch.tensor([0.3, -1.0, 0.7]), torch.tensor([1.0, -2.0, 0.5])
@@ -72,3 +72,26 @@ def test_standardised_advantages_have_no_unit_of_reward(reward, scale):
 def test_equal_rewards_are_no_reason_to_move(reward, samples):
     """Not even by their rounding errors, which standardising would blow up."""
     assert not standardise(rloo(torch.full((4, samples), reward)), 4.0).any()
+
+
+def test_at_one_cost_alike_is_as_standardised():
+    advantage = rloo(torch.randn(32, 8, generator=torch.Generator().manual_seed(0)))
+    alike = standardise_alike(advantage, torch.full((32,), -7.0), 4.0)
+    torch.testing.assert_close(alike, standardise(advantage, 4.0), rtol=5e-3, atol=0)
+
+
+def test_cheap_and_dear_groups_count_alike_and_indifferent_ones_stay_small():
+    """Rewards in units of a cost that spans four decades; in every fourth group little is at stake."""
+    log_cost = torch.linspace(-14, -5, 64)[torch.randperm(64, generator=torch.Generator().manual_seed(1))]
+    reward = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * log_cost.exp()[:, None]
+    reward[::4] *= 1e-3
+    alike = standardise_alike(rloo(reward), log_cost, 100.0)
+    spread = alike.square().mean(1).sqrt()
+    cheap, middle, dear = (spread[order].mean() for order in log_cost.argsort().chunk(3))
+    assert max(cheap, middle, dear) < 1.5 * min(cheap, middle, dear)
+    assert spread[::4].max() < 0.02
+    assert standardise_alike(rloo(reward), log_cost, 0.5).abs().max() <= 0.5
+
+
+def test_alike_blows_up_no_rounding_errors():
+    assert not standardise_alike(rloo(torch.full((4, 3), 7.3)), torch.zeros(4), 4.0).any()

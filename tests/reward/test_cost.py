@@ -58,6 +58,12 @@ def test_linear_is_reward_minus_cost_per_call():
     torch.testing.assert_close(value, torch.tensor([-1.0, -1.25, -2.0]))
 
 
+def test_drawn_takes_each_trajectorys_own_cost():
+    cost = build("reward/cost", {"name": "drawn", "low": 0.1, "high": 0.5})
+    value = cost(torch.tensor([-1.0, -1.0]), torch.tensor([4, 4]), torch.tensor([0.1, 0.5]))
+    torch.testing.assert_close(value, torch.tensor([-1.4, -3.0]))
+
+
 @pytest.mark.parametrize(
     ("cfg", "key"),
     [({"name": "linear", "cost": -1.0}, "cost=-1.0"), ({"name": "discounted", "gamma": 1.5}, "gamma=1.5")],

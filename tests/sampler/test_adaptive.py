@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,13 +10,16 @@ from torch.distributions import Beta
 
 from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import NAMES, path
-from tests.tiny import SHAPE, conditions, tiny_denoiser, tiny_predictor
+from tests.tiny import SHAPE, conditions, scrambled, tiny_denoiser, tiny_predictor
+from tpdm.predictor.time_only import TimeOnlyPredictor
 from tpdm.sampler.adaptive import AdaptiveSampler, mode, replay, sample, sample_by_seed, select
 from tpdm.sampler.noise import initial_noise
 from tpdm.sampler.step import Past, ab2, ddim, dpmpp_2m
 from tpdm.scheduler.path import by_noise_level
+from tpdm.types import CostRange, FeatureSpec
 
 COUNT = 12
+COSTS, FEATURES = CostRange(1e-6, 1e-2), FeatureSpec(4, 1, None, (1, 1))
 NOISE, COND = initial_noise(range(COUNT), SHAPE), conditions(COUNT)
 
 
@@ -205,6 +209,33 @@ def test_draws_follow_the_beta(c1, c0):
     dist, n = Beta(torch.full((4000,), c1), torch.full((4000,), c0)), torch.arange(4000)
     for draw in (drawing(), sample_by_seed(range(4000))):
         assert stats.kstest(draw(dist, n).numpy(), stats.beta(c1, c0).cdf).pvalue > 1e-3
+
+
+def told(predictor):
+    """A rollout whose samples are told costs of their own, and those."""
+    costs = COSTS.at(torch.rand(COUNT, generator=torch.Generator().manual_seed(1)))
+    denoiser = tiny()[0]
+    return adaptive().rollout(predictor, denoiser, NOISE, COND, drawing(), cost=costs), costs
+
+
+def budgeted():
+    torch.manual_seed(0)
+    predictor = TimeOnlyPredictor(8, 8, (0.5, 0.4), 4.0, 1.0, features=FEATURES, costs=COSTS)
+    return scrambled(predictor).eval()
+
+
+def test_replay_tells_each_step_the_cost_that_its_sample_was_told():
+    predictor = budgeted()
+    rollout, costs = told(predictor)
+    assert torch.equal(rollout.cost, costs)
+    torch.testing.assert_close(replay(predictor, rollout)[1], rollout.log_prob.sum(1), atol=1e-5, rtol=1e-5)
+    rows = torch.tensor([0, 3, 4, 10])
+    part = select(rollout, rows)
+    torch.testing.assert_close(
+        replay(predictor, part)[1], replay(predictor, rollout)[1][rows], atol=1e-5, rtol=1e-5
+    )
+    otherwise = replace(rollout, cost=costs.flip(0))
+    assert (replay(predictor, otherwise)[1] - replay(predictor, rollout)[1]).abs().max() > 0.1
 
 
 def test_without_a_predictor_it_says_what_to_do():

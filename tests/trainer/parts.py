@@ -39,8 +39,8 @@ class LengthReward:
     def __call__(self, x0, cond, target, prompts=None):
         return torch.zeros(len(x0))
 
-    def cost(self, reward, nfe):
-        return reward + self.worth(nfe.float())
+    def cost(self, reward, nfe, *told):
+        return reward + self.worth(nfe.float(), *told)
 
 
 def make_stage(folder, name="predictor", seed=0, mixed_precision="no"):
@@ -52,7 +52,7 @@ def make_pool(size=64, shape=(1, 2, 2)):
     return Pool(conditions(size), noise, torch.zeros_like(noise), None)
 
 
-def trainer_of(folder, predictor, denoiser, reward, lr, pool, held_out=None, **choices):
+def trainer_of(folder, predictor, denoiser, reward, lr, pool, held_out=None, costs=None, **choices):
     return PredictorTrainer(
         **CHOICES | choices,
         predictor=predictor,
@@ -64,6 +64,7 @@ def trainer_of(folder, predictor, denoiser, reward, lr, pool, held_out=None, **c
         pool=pool,
         optimizer=partial(adam, lr=lr, betas=(0.9, 0.99), schedule="constant", warmup=0, hold=1.0, final=1.0),
         stage=make_stage(folder),
+        costs=costs,
     )
 
 
@@ -71,7 +72,7 @@ def toy_trainer(folder, worth, lr=0.02, **choices):
     """A predictor that sees t alone, on an ideal denoiser."""
     torch.manual_seed(0)
     features = FeatureSpec(4, 1, None, (1, 1))
-    predictor = TimeOnlyPredictor(16, 16, (1.5, 0.5), 4.0, 1.0, features=features)
+    predictor = TimeOnlyPredictor(16, 16, (1.5, 0.5), 4.0, 1.0, features=features, costs=choices.get("costs"))
     denoiser = IdealDenoiser(path("flow"), 0.3, 0.5)
     return trainer_of(folder, predictor, denoiser, LengthReward(worth), lr, make_pool(), **choices)
 

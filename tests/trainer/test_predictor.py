@@ -6,6 +6,7 @@ from tpdm.objective.kl import schedule_beta
 from tpdm.objective.rloo import rloo, standardise
 from tpdm.sampler.adaptive import replay, select
 from tpdm.trainer.watch import RewardHackedError
+from tpdm.types import CostRange
 
 
 def explored(trainer, step=0):
@@ -135,6 +136,41 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path):
     straight = toy_trainer(tmp_path / "straight", lambda nfe: -nfe, max_steps=4).fit()
     toy_trainer(tmp_path / "stopped", lambda nfe: -nfe, max_steps=2).fit()
     resumed = toy_trainer(tmp_path / "stopped", lambda nfe: -nfe, max_steps=4).fit()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def sparing(nfe, cost):
+    """Best at (2 / cost)^(1/3) calls."""
+    return -1 / nfe**2 - cost * nfe
+
+
+def test_one_predictor_finds_the_known_best_length_of_every_cost(tmp_path):
+    costs = CostRange(0.003, 0.25)  # 8.7 calls to 2
+    trainer = toy_trainer(tmp_path, sparing, costs=costs, prompts=16, max_steps=50)
+    trainer.fit()
+    trainer.prompts = 256
+    rollout, _ = trainer.explore(trainer.stage.generator(12345))
+    nfe, order = rollout.trajectory.nfe.float(), rollout.cost.argsort()
+    for rows in order.chunk(4):
+        best = (2 / rollout.cost[rows]).pow(1 / 3).mean().item()
+        assert nfe[rows].mean().item() == pytest.approx(best, rel=0.25)
+
+
+def test_the_samples_of_a_prompt_share_a_cost_and_the_prompts_cover_the_range(tmp_path):
+    costs = CostRange(1e-6, 1e-2)
+    trainer = toy_trainer(tmp_path, sparing, costs=costs, prompts=8, samples=4)
+    drawn = trainer.draw_costs(torch.Generator().manual_seed(0)).unflatten(0, (8, 4))
+    assert (drawn == drawn[:, :1]).all()
+    place = costs.share(drawn[:, 0]) * 8
+    assert sorted(place.long().tolist()) == list(range(8))
+    assert place.long().tolist() != list(range(8))
+
+
+def test_it_goes_on_with_drawn_costs_as_if_never_stopped(tmp_path):
+    costs = CostRange(0.01, 0.1)
+    straight = toy_trainer(tmp_path / "straight", sparing, costs=costs, max_steps=4).fit()
+    toy_trainer(tmp_path / "stopped", sparing, costs=costs, max_steps=2).fit()
+    resumed = toy_trainer(tmp_path / "stopped", sparing, costs=costs, max_steps=4).fit()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 

@@ -17,12 +17,12 @@ from tpdm.nn.tokens import folded_to_map, tokens_to_map
 from tpdm.predictor.head import BetaHead
 from tpdm.registry import NonNegative, Positive, register
 from tpdm.runtime.weights import load_exactly, read_weights
-from tpdm.types import Features, FeatureSpec
+from tpdm.types import CostRange, Features, FeatureSpec
 
 
 @register("predictor", "cnn")
 class CNNPredictor(nn.Module):
-    """(Features, t) -> Beta over t_next / t, reading t from the denoiser's own time embedding.
+    """(Features, t, cost) -> Beta over t_next / t, reading t from the denoiser's own time embedding.
 
     Convolution, group norm modulated by the time embedding, strided convolution, average to at most `pool` x
     `pool`, maximum over space. With `token_order=folded` it reads the tokens as the published one does, which
@@ -40,6 +40,7 @@ class CNNPredictor(nn.Module):
         token_order: Literal["raster", "folded"],
         *,
         features: FeatureSpec,
+        costs: CostRange | None = None,
     ):
         super().__init__()
         if width % groups:
@@ -50,9 +51,11 @@ class CNNPredictor(nn.Module):
         self.modulation = Modulation(width, 2, features.temb_width)
         self.conv2 = nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.linear = nn.Linear(width, width)
-        self.head = BetaHead(width, init_logits, logit_cap, epsilon)
+        self.head = BetaHead(width, init_logits, logit_cap, epsilon, costs)
 
-    def forward(self, features: Features, t: Float[Tensor, "B"]) -> Beta:
+    def forward(
+        self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None
+    ) -> Beta:
         features = features.map(lambda x: x.to(self.linear.weight.dtype))
         tokens = torch.cat([features.first, features.last], dim=-1)
         place = tokens_to_map if self.token_order == "raster" else folded_to_map
@@ -61,7 +64,7 @@ class CNNPredictor(nn.Module):
         x = F.silu(self.norm(x) * (1 + scale[..., None, None]) + shift[..., None, None])
         x = self.conv2(x)
         x = F.adaptive_avg_pool2d(x, (min(self.pool, x.shape[2]), min(self.pool, x.shape[3])))
-        return self.head(F.silu(self.linear(x.amax((2, 3)))))
+        return self.head(F.silu(self.linear(x.amax((2, 3)))), cost)
 
     @classmethod
     def from_official(

@@ -7,16 +7,20 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 
 from tpdm.registry import register
-from tpdm.types import Features, FeatureSpec, TimePredictor
+from tpdm.types import CostRange, Features, FeatureSpec, TimePredictor
 
 
 @register("predictor", "hybrid")
 class HybridPredictor(nn.Module):
     """Holds the predictor that `arch` names (conf/predictor/arch), cnn or vit."""
 
-    def __init__(self, arch: Callable[..., TimePredictor], *, features: FeatureSpec):
+    def __init__(
+        self, arch: Callable[..., TimePredictor], *, features: FeatureSpec, costs: CostRange | None = None
+    ):
         super().__init__()
-        self.inner = arch(features=features)
+        self.inner = arch(features=features, costs=costs)
 
-    def forward(self, features: Features, t: Float[Tensor, "B"]) -> Beta:
-        return self.inner(features, t)
+    def forward(
+        self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None
+    ) -> Beta:
+        return self.inner(features, t, cost)

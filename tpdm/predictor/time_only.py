@@ -7,12 +7,12 @@ from torch.distributions import Beta
 from tpdm.nn.embed import LogTimeEmbedding
 from tpdm.predictor.head import BetaHead
 from tpdm.registry import NonNegative, Positive, register
-from tpdm.types import Features, FeatureSpec
+from tpdm.types import CostRange, Features, FeatureSpec
 
 
 @register("predictor", "time_only")
 class TimeOnlyPredictor(nn.Module):
-    """(Features, t) -> Beta over t_next / t, blind to the features."""
+    """(Features, t, cost) -> Beta over t_next / t, blind to the features; of a cost where it has a range."""
 
     def __init__(
         self,
@@ -23,11 +23,14 @@ class TimeOnlyPredictor(nn.Module):
         epsilon: NonNegative[float],
         *,
         features: FeatureSpec,
+        costs: CostRange | None = None,
     ):
         super().__init__()
         self.time = LogTimeEmbedding(width, time_width)
         self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.head = BetaHead(width, init_logits, logit_cap, epsilon)
+        self.head = BetaHead(width, init_logits, logit_cap, epsilon, costs)
 
-    def forward(self, features: Features, t: Float[Tensor, "B"]) -> Beta:
-        return self.head(self.mlp(self.time(t)))
+    def forward(
+        self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None
+    ) -> Beta:
+        return self.head(self.mlp(self.time(t)), cost)

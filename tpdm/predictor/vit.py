@@ -14,7 +14,7 @@ from tpdm.nn.mlp import Mlp
 from tpdm.nn.tokens import check_positions, patchify, positions_2d, tokens_to_map
 from tpdm.predictor.head import BetaHead
 from tpdm.registry import Fraction, NonNegative, Positive, register
-from tpdm.types import Features, FeatureSpec
+from tpdm.types import CostRange, Features, FeatureSpec
 
 
 class Block(nn.Module):
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 @register("predictor", "vit")
 class ViTPredictor(nn.Module):
-    """(Features, t) -> Beta over t_next / t.
+    """(Features, t, cost) -> Beta over t_next / t.
 
     `time` chooses what the predictor is told of t: Fourier features of log t, the denoiser's own embedding,
     or nothing. `text` chooses how it reads the conditioning tokens: their mean beside the time,
@@ -76,6 +76,7 @@ class ViTPredictor(nn.Module):
         epsilon: NonNegative[float],
         *,
         features: FeatureSpec,
+        costs: CostRange | None = None,
     ):
         super().__init__()
         check_heads("predictor", width, num_heads)
@@ -111,9 +112,11 @@ class ViTPredictor(nn.Module):
             if projection_width
             else nn.Identity()
         )
-        self.head = BetaHead(projection_width or width, init_logits, logit_cap, epsilon)
+        self.head = BetaHead(projection_width or width, init_logits, logit_cap, epsilon, costs)
 
-    def forward(self, features: Features, t: Float[Tensor, "B"]) -> Beta:
+    def forward(
+        self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None
+    ) -> Beta:
         features = features.map(lambda x: x.to(self.class_token.dtype))
         tokens = torch.cat(
             [self.norm_first(features.first), self.norm_last(features.last)], dim=-1
@@ -124,7 +127,7 @@ class ViTPredictor(nn.Module):
         text = features.text if self.cross_attention else None
         for block in self.blocks:
             x = block(x, cond, text)
-        return self.head(self.projection(self.norm(x[:, 0], cond)))
+        return self.head(self.projection(self.norm(x[:, 0], cond)), cost)
 
     def condition(self, features: Features, t: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
         """What modulates the blocks: the time and the mean of the conditioning tokens, where asked for."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tpdm.registry import Fraction, NonNegative, register
+from tpdm.registry import Fraction, NonNegative, Positive, register
 
-Cost = Callable[[Tensor, Tensor], Tensor]  # (reward (B,), nfe (B,)) -> (B,)
+Cost = Callable[..., Tensor]  # (reward (B,), nfe (B,)) -> (B,); `drawn` takes costs (B,) as well
 
 
 @register("reward/cost", "linear")
@@ -15,6 +15,20 @@ def linear(
     reward: Float[Tensor, "B"], nfe: Int[Tensor, "B"], /, cost: NonNegative[float]
 ) -> Float[Tensor, "B"]:
     """R - cost * NFE: a constant added to R changes no preference."""
+    return reward - cost * nfe
+
+
+@register("reward/cost", "drawn")
+def drawn(
+    reward: Float[Tensor, "B"],
+    nfe: Int[Tensor, "B"],
+    cost: Float[Tensor, "B"],
+    /,
+    low: Positive[float],
+    high: Positive[float],
+) -> Float[Tensor, "B"]:
+    """R - cost * NFE at a cost of each trajectory's own, drawn log-uniformly from low to high and told to the
+    predictor, which so learns every budget at once."""
     return reward - cost * nfe
 
 

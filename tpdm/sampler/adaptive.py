@@ -69,15 +69,19 @@ class AdaptiveSampler:
         cond: Condition,
         draw: Draw,
         keep_features: bool = True,
+        cost: Float[Tensor, "B"] | None = None,
     ) -> Rollout:
-        """Draws a trajectory for every row of `noise`, keeping each draw so that `replay` can score it."""
+        """Draws a trajectory for every row of `noise`, keeping each draw so that `replay` can score it.
+
+        `cost` is of a step of each row, for a predictor that is told it.
+        """
         ratio = torch.ones(len(noise), self.max_steps, device=noise.device)
         log_prob = torch.zeros_like(ratio)
         drawn = torch.zeros_like(ratio, dtype=torch.bool)
         kept: list[Features] = []
 
         def next_time(features: Features, t: Tensor, rows: Tensor, k: int) -> Tensor:
-            dist = predictor(features, t)
+            dist = asked(predictor, features, t, cost, rows)
             r = draw(dist, rows).clamp(self.min_ratio, self.max_ratio)
             ratio[rows, k], log_prob[rows, k], drawn[rows, k] = r, dist.log_prob(r), True
             if keep_features:
@@ -88,7 +92,12 @@ class AdaptiveSampler:
         trajectory = integrate(denoiser, noise, cond, next_time, self.step, *bounds)
         k = trajectory.alive.shape[1]
         features = Features.cat(kept) if kept else None
-        return Rollout(trajectory, ratio[:, :k], log_prob[:, :k], drawn[:, :k], features)
+        return Rollout(trajectory, ratio[:, :k], log_prob[:, :k], drawn[:, :k], features, cost)
+
+
+def asked(predictor: TimePredictor, features: Features, t: Tensor, cost: Tensor | None, rows: Tensor) -> Beta:
+    """Its answer for these rows, each told its own cost where costs are told."""
+    return predictor(features, t) if cost is None else predictor(features, t, cost[rows])
 
 
 def replay(predictor: TimePredictor, rollout: Rollout) -> tuple[Beta, Float[Tensor, "B"]]:
@@ -96,7 +105,7 @@ def replay(predictor: TimePredictor, rollout: Rollout) -> tuple[Beta, Float[Tens
     log p of each trajectory."""
     assert rollout.features is not None, "this rollout kept no features"
     step, row = rollout.drawn.T.nonzero(as_tuple=True)  # step-major, as the features were kept
-    dist = predictor(rollout.features, rollout.trajectory.t[row, step])
+    dist = asked(predictor, rollout.features, rollout.trajectory.t[row, step], rollout.cost, row)
     log_prob = dist.log_prob(rollout.ratio[row, step])
     return dist, log_prob.new_zeros(len(rollout.ratio)).index_add(0, row, log_prob)
 
@@ -107,7 +116,10 @@ def select(rollout: Rollout, rows: Int[Tensor, "R"]) -> Rollout:
     row = rollout.drawn.T.nonzero()[:, 1]  # of each kept feature
     features = None if rollout.features is None else rollout.features[chosen[row]]
     trajectory = Trajectory(*(getattr(rollout.trajectory, f.name)[rows] for f in fields(Trajectory)))
-    return Rollout(trajectory, rollout.ratio[rows], rollout.log_prob[rows], rollout.drawn[rows], features)
+    cost = None if rollout.cost is None else rollout.cost[rows]
+    return Rollout(
+        trajectory, rollout.ratio[rows], rollout.log_prob[rows], rollout.drawn[rows], features, cost
+    )
 
 
 def mode(dist: Beta, rows: Tensor) -> Tensor:

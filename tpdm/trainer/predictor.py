@@ -10,7 +10,7 @@ from torch.distributions import Beta
 
 from tpdm.objective.kl import kl, schedule_beta
 from tpdm.objective.ppo import importance_ratio, ppo_clip
-from tpdm.objective.rloo import rloo, standardise
+from tpdm.objective.rloo import rloo, standardise, standardise_alike
 from tpdm.optimizer import Optimizer
 from tpdm.registry import Fraction, NonNegative, Positive, Range, register
 from tpdm.reward.weighted import Reward
@@ -19,7 +19,7 @@ from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample, select
 from tpdm.trainer.pool import Pool
 from tpdm.trainer.stage import Stage, Stateful
 from tpdm.trainer.watch import Watch
-from tpdm.types import DenoiserLike, Rollout
+from tpdm.types import CostRange, DenoiserLike, Rollout
 
 
 class Judged(NamedTuple):
@@ -35,6 +35,7 @@ class PredictorTrainer:
     takes `epochs` passes over them in `minibatches` parts.
 
     `share_noise` starts the samples of a condition from one noise, so that they differ by their times alone.
+    `costs` is the range of a predictor that is told what a step costs: every condition of an update gets one.
     `guard` is what happens where the reward rises over `guard_window` updates while `held_out` falls.
     """
 
@@ -72,6 +73,7 @@ class PredictorTrainer:
         pool: Pool,
         optimizer: Callable[..., Optimizer],
         stage: Stage,
+        costs: CostRange | None = None,
     ):
         check_minibatches(minibatches, prompts * samples)
         self.max_steps, self.prompts, self.samples = max_steps, prompts, samples
@@ -80,7 +82,7 @@ class PredictorTrainer:
         self.entropy, self.kl, self.kl_num_steps, self.kl_sharpness = entropy, kl, kl_num_steps, kl_sharpness
         self.clip_norm, self.report_every, self.save_every = clip_norm, report_every, save_every
         self.denoiser, self.sampler, self.decode = denoiser, sampler, decode
-        self.reward, self.held_out = reward, held_out
+        self.reward, self.held_out, self.costs = reward, held_out, costs
         self.watch = Watch(max_left_out, guard_window, guard)
         self.memory = memory_told(prompts, samples, minibatches)
         self.stage, self.accelerator = stage, stage.accelerator
@@ -106,7 +108,9 @@ class PredictorTrainer:
             generator = self.stage.generator(step)
             with memory_for(*self.memory["explore"]):
                 rollout, judged = self.explore(generator)
-            advantage = self.compare(self.reward.cost(judged.reward, rollout.trajectory.nfe), step)
+            told = () if rollout.cost is None else (rollout.cost,)
+            worth = self.reward.cost(judged.reward, rollout.trajectory.nfe, *told)
+            advantage = self.compare(worth, step, rollout.cost)
             with memory_for(*self.memory["improve"]):
                 stats = self.improve(rollout, advantage, step, generator)
             self.report(step, rollout, judged, stats)
@@ -118,13 +122,26 @@ class PredictorTrainer:
         index = torch.randint(len(self.pool.cond), (self.prompts,), generator=generator)
         noise, cond, target, prompts = self.pool.pick(index, self.samples, self.accelerator.device)
         self.predictor.eval()
-        rollout = self.sampler.rollout(self.predictor, self.denoiser, noise, cond, sample(generator))
+        cost = self.draw_costs(generator)
+        rollout = self.sampler.rollout(
+            self.predictor, self.denoiser, noise, cond, sample(generator), cost=cost
+        )
         x0 = self.decode(rollout.trajectory.x0)
         target = None if target is None else self.decode(target)
         held_out = None if self.held_out is None else self.held_out(x0, cond, target, prompts)
         return rollout, Judged(self.reward(x0, cond, target, prompts), held_out)
 
-    def compare(self, worth: Float[Tensor, "B"], step: int) -> Float[Tensor, "B"]:
+    def draw_costs(self, generator: torch.Generator) -> Float[Tensor, "B"] | None:
+        """Log-uniform, the same for the samples of a prompt; one in each of `prompts` parts of the range."""
+        if self.costs is None:
+            return None
+        part = torch.randperm(self.prompts, generator=generator)
+        share = (part + torch.rand(self.prompts, generator=generator)) / self.prompts
+        return self.costs.at(share).repeat_interleave(self.samples).to(self.accelerator.device)
+
+    def compare(
+        self, worth: Float[Tensor, "B"], step: int, cost: Float[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B"]:
         """Advantages of trajectories within their groups, the samples of one prompt.
 
         A group with an image that could not be judged is left out: its advantage is 0, and the others' make
@@ -135,7 +152,12 @@ class PredictorTrainer:
         if fault := self.watch.count(~self.accelerator.gather(complete)):
             raise self.stage.not_finite(fault, step)
         advantage = torch.zeros_like(groups)
-        judged = standardise(rloo(groups[complete]), self.advantage_clip)
+        judged = rloo(groups[complete])
+        if cost is None:
+            judged = standardise(judged, self.advantage_clip)
+        else:
+            log_cost = cost.unflatten(0, groups.shape)[complete, 0].log()
+            judged = standardise_alike(judged, log_cost, self.advantage_clip)
         advantage[complete] = judged * (self.prompts / max(len(judged), 1))
         return advantage.flatten()
 
