@@ -1,32 +1,49 @@
-"""Images reach a scorer as Pillow would have resized them, within the rounding of a level."""
+"""Images reach a scorer as the published code would have made them of a file, by torchvision's own parts."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    Resize,
+    ToTensor,
+    functional,
+)
+from torchvision.transforms.functional import to_pil_image
 
 from tpdm.reward.pixels import CLIP_MEAN, CLIP_STD, eight_bits, pixels
 
-
-def by_pillow(image, size, fit):
-    """Resized and cut or padded by Pillow, then normalised."""
-    picture = Image.fromarray(image.to(torch.uint8).permute(1, 2, 0).numpy())
-    scale = size / (min(picture.size) if fit == "crop" else max(picture.size))
-    picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BICUBIC)
-    left, top = (round((side - size) / 2) for side in picture.size)
-    cut = picture.crop((left, top, left + size, top + size))  # black outside
-    x = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1) / 255
-    return (x - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
+NORMALIZE = Normalize(CLIP_MEAN, CLIP_STD)
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad"])
-@pytest.mark.parametrize("hw", [(48, 48), (64, 40), (20, 36), (16, 16)])
-def test_they_are_what_pillow_makes_of_the_file(fit, hw):
+def of_clip(image, size):
+    """What CLIP's code, ImageReward's and the aesthetic predictor's do with a file."""
+    steps = [Resize(size, InterpolationMode.BICUBIC), CenterCrop(size), ToTensor(), NORMALIZE]
+    return Compose(steps)(image)
+
+
+def of_hps(image, size):
+    """What HPS v2's code does with a file: a tensor first, then as large as its longer side allows."""
+    x = ToTensor()(image)
+    scale = size / float(max(x.shape[1:]))
+    height, width = (round(length * scale) for length in x.shape[1:])
+    x = functional.resize(x, [height, width], InterpolationMode.BICUBIC)
+    rows, columns = size - height, size - width
+    around = [columns // 2, rows // 2, columns - columns // 2, rows - rows // 2]
+    return NORMALIZE(functional.pad(x, around, fill=0))
+
+
+@pytest.mark.parametrize(("fit", "published", "levels"), [("crop", of_clip, 1.01), ("pad", of_hps, 1e-3)])
+@pytest.mark.parametrize("hw", [(48, 48), (64, 40), (20, 36), (29, 47), (16, 16)])
+def test_they_are_what_the_published_code_makes_of_the_file(fit, published, levels, hw):
+    """Within a level where it has whole ones, since Pillow weighs them by whole numbers too."""
     torch.manual_seed(0)
-    images = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 6) * 2 - 1, hw, mode="bilinear")
-    expected = torch.stack([by_pillow(image, 16, fit) for image in eight_bits(images)])
-    seen = pixels(images, 16, fit)
-    assert (seen - expected).abs().max() < 1.01 / 255 / min(CLIP_STD)
+    images = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 6) * 2 - 1, hw, mode="nearest")
+    files = [to_pil_image(image.to(torch.uint8)) for image in eight_bits(images)]
+    expected = torch.stack([published(file, 16) for file in files])
+    assert (pixels(images, 16, fit) - expected).abs().max() < levels / 255 / min(CLIP_STD)
 
 
 def test_levels_are_those_of_a_file_and_grey_has_three_channels():

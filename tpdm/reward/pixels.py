@@ -1,6 +1,5 @@
 """Images as the published scorers were trained to see them."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from jaxtyping import Float
@@ -21,27 +20,36 @@ def pixels(
     images: Float[Tensor, "B C H W"],
     size: int,
     fit: Literal["crop", "pad"] = "crop",
-    mean: Sequence[float] = CLIP_MEAN,
-    std: Sequence[float] = CLIP_STD,
 ) -> Float[Tensor, "B 3 S S"]:
-    """Bicubic to `size` x `size`, and normalised: the shorter side is fitted and the middle cut out, or the
-    longer side is fitted and black put around it. Rounded to 8 bits in between, as Pillow resizes."""
-    x = eight_bits(images)
+    """`size` x `size` of the images' files, normalised; what does not fit is cut off, or surrounded."""
+    x = (cropped if fit == "crop" else padded)(eight_bits(images), size)
+    mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return (x / 255 - mean) / std
+
+
+def cropped(x: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
+    """CLIP's way, which ImageReward and the aesthetic head share: Pillow makes the shorter side `size`, the
+    longer one is rounded down, and its middle is cut out. Pillow keeps whole levels after either direction."""
     height, width = x.shape[2:]
-    scale = size / (min(height, width) if fit == "crop" else max(height, width))
+    longer = int(size * max(height, width) / min(height, width))
+    hw = (size, longer) if height <= width else (longer, size)
+    for direction in ((height, hw[1]), hw):
+        if direction != x.shape[2:]:
+            x = F.interpolate(x, direction, mode="bicubic", antialias=True).round().clamp(0, 255)
+    top, left = (round((length - size) / 2) for length in hw)
+    return x[:, :, top : top + size, left : left + size]
+
+
+def padded(x: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
+    """HPS v2's way: it resizes after the levels have become numbers, so that none is rounded and some pass
+    black or white. The longer side becomes `size`, black is put around; an odd line goes below and right."""
+    height, width = x.shape[2:]
+    scale = size / max(height, width)
     hw = (max(1, round(height * scale)), max(1, round(width * scale)))
     if hw != (height, width):
-        x = F.interpolate(x, hw, mode="bicubic", antialias=True).round().clamp(0, 255)
-    x = centred(x, size)
-    shape = (1, 3, 1, 1)
-    return (x / 255 - x.new_tensor(mean).view(shape)) / x.new_tensor(std).view(shape)
-
-
-def centred(x: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
-    """The middle `size` x `size`: what is over is cut off, what is missing is black."""
-    height, width = x.shape[2:]
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return F.pad(x, (-left, size - width + left, -top, size - height + top))
+        x = F.interpolate(x, hw, mode="bicubic", antialias=True)
+    rows, columns = size - hw[0], size - hw[1]
+    return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
 def side(positions: int, patch_size: int) -> int:
