@@ -1,10 +1,14 @@
 """Captions of a tiny pipeline in the published layout, against the pipeline itself."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
 
 from tests.pipelines import save_pipeline
+from tpdm.assembly import text_sha256
 from tpdm.codec.sd3_text import SD3Text
 
 PROMPTS = ["a red cat", "sunset over the mountains", "a red cat"]
@@ -52,6 +56,33 @@ def test_the_cache_knows_how_a_caption_was_encoded(folder, tmp_path):
     text_of(folder, cache=cache)(PROMPTS)
     assert text_of(folder, cache=cache, max_tokens=8)(PROMPTS).tokens.shape[1] == 77 + 8
     assert text_of(folder, cache=cache, dtype="bfloat16")(PROMPTS).tokens.dtype == torch.bfloat16
+
+
+def swap_words(path):
+    """What stood for one now stands for the other; CLIP's tiny tokenizer knows letters, T5's words."""
+    about = json.loads(path.read_text())
+    vocabulary = about["model"]["vocab"]
+    one, other = ("red", "cat") if "red" in vocabulary else ("r", "c")
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    path.write_text(json.dumps(about))
+
+
+def test_another_encoder_or_tokenizer_is_told_from_these(folder, tmp_path):
+    """A tokenizer too, which has no weights and keeps its length."""
+    known = {text_sha256(text_of(folder)), text_sha256(text_of(folder, max_tokens=8))}
+    assert len(known) == 2
+    assert text_sha256(text_of(folder)) in known
+    cache = str(tmp_path / "cache")
+    kept = text_of(folder, cache=cache)(["a red cat"])
+    for k, part in enumerate(("tokenizer", "tokenizer_2", "tokenizer_3")):
+        other = shutil.copytree(folder, tmp_path / part)
+        swap_words(other / part / "tokenizer.json")
+        known.add(text_sha256(text_of(other)))
+        assert len(known) == 3 + k
+        assert not torch.equal(text_of(other, cache=cache)(["a red cat"]).tokens, kept.tokens)
+    weights = tmp_path / "tokenizer" / "text_encoder_2" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert text_sha256(text_of(tmp_path / "tokenizer")) not in known
 
 
 def test_a_missing_encoder_is_named(folder, tmp_path):

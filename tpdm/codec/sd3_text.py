@@ -15,15 +15,16 @@ from torch._guards import detect_fake_mode
 
 from tpdm.registry import Positive, register
 from tpdm.runtime.atomic import whole_file
+from tpdm.runtime.fingerprint import Fingerprint, ends_sha256
 from tpdm.runtime.hub import published
 from tpdm.types import Text, TextSpec, cat_conditions
 
 CLIPS, T5 = ("text_encoder", "text_encoder_2"), "text_encoder_3"
-PARTS = (*CLIPS, T5)
+PARTS, TOKENIZERS = (*CLIPS, T5), ("tokenizer", "tokenizer_2", "tokenizer_3")
 FILES = [
     "model_index.json",
     *(f"{part}/{file}" for part in PARTS for file in ("config.json", "*.safetensors")),
-    *(f"{tokenizer}/*" for tokenizer in ("tokenizer", "tokenizer_2", "tokenizer_3")),
+    *(f"{tokenizer}/*" for tokenizer in TOKENIZERS),
 ]
 CLIP_TOKENS = 77
 
@@ -134,14 +135,24 @@ class SD3Text(nn.Module):
         """A file named for the caption and all that its answer depends on."""
         if self.cache is None:
             return None
-        return self.cache / f"{hashlib.sha256(f'{self.encoder}/{caption}'.encode()).hexdigest()}.safetensors"
+        asked = json.dumps([self.fingerprint.hex(), self.max_tokens, str(self.dtype), caption])
+        return self.cache / f"{hashlib.sha256(asked.encode()).hexdigest()}.safetensors"
+
+    def get_extra_state(self) -> Tensor:
+        """What a state dict holds in the place of weights, so that other encoders are told from these."""
+        return torch.frombuffer(bytearray(self.fingerprint), dtype=torch.uint8)
 
     @cached_property
-    def encoder(self) -> str:
-        """Names the encoders: their files' names and lengths, and how they are asked."""
-        files = [file for part in PARTS for file in sorted((self.folder / part).glob("*"))]
-        sizes = [(file.parent.name, file.name, file.stat().st_size) for file in files]
-        return json.dumps([sizes, self.max_tokens, str(self.dtype)])
+    def fingerprint(self) -> bytes:
+        """Of the encoders' configs, of their weights' lengths and ends, and of the whole tokenizers."""
+        words = files(self.folder, TOKENIZERS, "*")
+        tokenizers = [(file.parent.name, file.name, Fingerprint.of(file).sha256) for file in words]
+        return ends_sha256(files(self.folder, PARTS, "config.json", "*.safetensors"), tokenizers)
+
+
+def files(folder: Path, parts: Sequence[str], *patterns: str) -> list[Path]:
+    """Those of a pipeline's parts, always in the same order."""
+    return [file for part in parts for glob in patterns for file in sorted((folder / part).glob(glob))]
 
 
 def whole(pooled: Tensor, tokens: Tensor) -> Text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property, partial
@@ -15,12 +14,12 @@ from torch import Tensor, nn
 from torch._guards import detect_fake_mode
 
 from tpdm.registry import register
+from tpdm.runtime.fingerprint import ends_sha256
 from tpdm.runtime.hub import published
 from tpdm.types import Condition, CondSpec, DataShape, Features, FeatureSpec, Text, TextSpec
 
 CONFIG, WEIGHTS = "transformer/config.json", "transformer/*.safetensors"
 SHOWN = ("pos_embed", "time_text_embed", "norm_out")  # what the hooks read
-ENDS = 2**20  # bytes at either end of a weights file that tell it from another
 
 
 class Hooked:
@@ -120,16 +119,8 @@ class SD3(nn.Module):
     @cached_property
     def fingerprint(self) -> bytes:
         """Of the config, of every weights file its length and both ends, and of the LoRA."""
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
         lora = [] if self.lora is None else lora_files(Path(self.lora))
-        for file in (*sorted(self.folder.glob(WEIGHTS)), *lora):
-            size = file.stat().st_size
-            digest.update(str(size).encode())
-            with open(file, "rb") as content:
-                digest.update(content.read(ENDS))
-                content.seek(max(size - ENDS, 0))
-                digest.update(content.read(ENDS))
-        return digest.digest()
+        return ends_sha256([*sorted(self.folder.glob(WEIGHTS)), *lora], self.config)
 
 
 def inner_width(config: Mapping[str, Any]) -> int:

@@ -28,8 +28,8 @@ def pixels(
 
 
 def cropped(x: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C S S"]:
-    """CLIP's way, which ImageReward and the aesthetic head share: Pillow makes the shorter side `size`, the
-    longer one is rounded down, and its middle is cut out. Pillow keeps whole levels after either direction."""
+    """CLIP's way, which ImageReward and the aesthetic head share: the shorter side becomes `size`, the longer
+    one is rounded down, and its middle is cut out. Pillow, which does it, rounds after either direction."""
     height, width = x.shape[2:]
     longer = int(size * max(height, width) / min(height, width))
     hw = (size, longer) if height <= width else (longer, size)
