@@ -17,14 +17,14 @@ from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import NAMES, path
 from tpdm.registry import build
 from tpdm.sampler import grid
-from tpdm.sampler.fixed import DDIM, DDPM, DPMPP_2M, EULER, HEUN, UNIPC, FixedSampler
+from tpdm.sampler.fixed import DDIM, DDPM, DEIS, DPMPP_2M, EULER, HEUN, UNIPC, FixedSampler
 from tpdm.sampler.noise import initial_noise, step_generators
 from tpdm.scheduler.path import by_noise_level, expand, retimed
 
 SEEDS = range(16)
 NOISE = initial_noise(SEEDS, (1, 2, 2))
 COND = torch.zeros(16, 1, dtype=torch.long)
-SOLVERS = [DDIM, DDPM, EULER, HEUN, DPMPP_2M, UNIPC]
+SOLVERS = [DDIM, DDPM, EULER, HEUN, DPMPP_2M, UNIPC, DEIS]
 PAIRS = [(solver, name) for solver in SOLVERS for name in NAMES if solver.flow or name != "flow"]
 
 
@@ -75,7 +75,7 @@ def test_a_trajectory_records_its_levels_and_the_calls_really_made(solver, name)
 ORDERS = [
     *((solver, name, 1) for solver in (DDIM, EULER) for name in NAMES),
     *((HEUN, name, 2) for name in ("flow", "ddpm")),
-    *((solver, name, 2) for solver in (DPMPP_2M, UNIPC) for name in NAMES),
+    *((solver, name, 2) for solver in (DPMPP_2M, UNIPC, DEIS) for name in NAMES),
 ]
 
 

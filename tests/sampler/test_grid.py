@@ -13,6 +13,7 @@ from tpdm.scheduler.path import by_noise_level
 CHOICES = [
     {"name": "uniform"},
     {"name": "shifted", "shift": 3.0},
+    {"name": "shifted_twice", "shift": 3.0},
     {"name": "cosine"},
     {"name": "karras", "rho": 7.0, "last": 0.02},
     {"name": "exponential", "last": 0.02},
@@ -45,6 +46,14 @@ def test_diffusers_shifts_its_last_level_twice():
         theirs.set_timesteps(num_steps)
         assert theirs.sigmas[-2].item() == pytest.approx(0.0089, abs=1e-4)
         assert grid.shifted(num_steps, shift=3.0)[-2] > 3 * 0.0089
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 7.0])
+@pytest.mark.parametrize("num_steps", [1, 2, 28])
+def test_the_grid_that_is_shifted_twice_is_that_of_diffusers(num_steps, shift):
+    theirs = FlowMatchEulerDiscreteScheduler(shift=shift)
+    theirs.set_timesteps(num_steps)
+    torch.testing.assert_close(grid.shifted_twice(num_steps, shift=shift), theirs.sigmas)
 
 
 def test_cosine_has_the_noise_levels_of_a_cosine_path():

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from tpdm.evaluation.result import Problems, Result, Run, measure
-from tpdm.evaluation.schedule import mean_schedule, shuffled
+from tpdm.evaluation.schedule import along, mean_schedule, shuffled
 from tpdm.evaluation.table import Judge, Row, neighbours
 from tpdm.registry import build
 from tpdm.sampler.adaptive import AdaptiveSampler, mode
 from tpdm.sampler.fixed import FixedSampler
-from tpdm.sampler.integrate import Step, follow, integrate
+from tpdm.sampler.integrate import Step
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Condition, DenoiserLike, TimePredictor, Trajectory
@@ -55,13 +55,7 @@ class Contest:
 
     def along(self, step: Step, t: Tensor) -> Result:
         """The predictor's own step over given times: one row for all, or a row for each problem."""
-        first, num_steps = self.problems.seeds[0], t.shape[-1] - 1
-
-        def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
-            rows = t.expand(len(noise), -1) if t.ndim == 1 else t[[seed - first for seed in seeds]]
-            return integrate(self.denoiser, noise, cond, follow(rows.to(noise)), step, num_steps)
-
-        return self.measure(run)
+        return self.measure(along(self.denoiser, step, t, self.problems.seeds))
 
     def _fixed(self, solver: str, grid: str, num_steps: int) -> Result:
         """`solver` is one of diffusers', or the predictor's own step."""

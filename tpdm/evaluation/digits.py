@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
-from tpdm.data.digits import count_digits, light_on_dark, real_digits
+from tpdm.data.digits import Asked, count_digits, light_on_dark, real_digits
 from tpdm.evaluation.digit_classifier import DigitClassifier, digit_accuracy, digit_features
 from tpdm.evaluation.evaluation import Evaluation
 from tpdm.evaluation.frechet import fit_gaussian, gaussian_frechet, real_floor
@@ -53,20 +54,7 @@ class DigitEvaluation(Evaluation):
         subsets = {"all scenes": self.count >= 0}
         if (self.count == 0).any():
             subsets["scenes with digits"] = self.count > 0
-        real = fit_gaussian(self.classifier.features(real_digits("test")[0]))
-
-        def judge(counted: Tensor) -> Judge:
-            symbols, sign = (asked[counted] for asked in self.asked)
-
-            def score(images: Tensor) -> Scores:
-                images = light_on_dark(images, sign)
-                features = fit_gaussian(digit_features(self.classifier, images, symbols))
-                accuracy = digit_accuracy(self.classifier, images, symbols)
-                return {"frechet": gaussian_frechet(features, real), "accuracy": accuracy}
-
-            return Judge(counted, score)
-
-        return {name: judge(counted) for name, counted in subsets.items()}
+        return {name: digit_judge(self.classifier, self.asked, counted) for name, counted in subsets.items()}
 
     def note(self) -> str:
         floor = real_floor(self.classifier)
@@ -74,3 +62,17 @@ class DigitEvaluation(Evaluation):
 
     def groups(self) -> Groups:
         return Groups(self.count, "digits", "digits in the scene")
+
+
+def digit_judge(classifier: DigitClassifier, asked: Asked, counted: Bool[Tensor, "B"]) -> Judge:
+    """Frechet distance to the held-out real digits, and accuracy, of what was `asked` and is `counted`."""
+    symbols, sign = (of_all[counted] for of_all in asked)
+    real = fit_gaussian(classifier.features(real_digits("test")[0]))
+
+    def score(images: Tensor) -> Scores:
+        images = light_on_dark(images, sign)
+        features = fit_gaussian(digit_features(classifier, images, symbols))
+        accuracy = digit_accuracy(classifier, images, symbols)
+        return {"frechet": gaussian_frechet(features, real), "accuracy": accuracy}
+
+    return Judge(counted, score)

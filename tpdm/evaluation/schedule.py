@@ -1,8 +1,31 @@
-"""Schedules made of other schedules: the mean of many, and the same ones dealt to other samples."""
+"""Samplers of schedules that are known, and schedules made of others: the mean of many, and the same ones
+dealt to other samples."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from tpdm.evaluation.result import Run
+from tpdm.sampler.integrate import Step, follow, integrate
+from tpdm.types import Condition, DenoiserLike, Trajectory
+
+
+def along(
+    denoiser: DenoiserLike,
+    step: Step,
+    t: Float[Tensor, "N+1"] | Float[Tensor, "B K+1"],
+    seeds: Sequence[int],
+) -> Run:
+    """The sampler that takes `step` over given times: one row for all, or a row for each of `seeds`, which
+    follow each other."""
+
+    def run(noise: Tensor, cond: Condition, asked: Sequence[int]) -> Trajectory:
+        rows = t.expand(len(noise), -1) if t.ndim == 1 else t[[seed - seeds[0] for seed in asked]]
+        return integrate(denoiser, noise, cond, follow(rows.to(noise)), step, t.shape[-1] - 1)
+
+    return run
 
 
 def mean_schedule(t: Float[Tensor, "B K+1"], nfe: Int[Tensor, "B"], num_steps: int) -> Float[Tensor, "N+1"]:

@@ -32,6 +32,7 @@ class Walk(NamedTuple):
     keys: Sequence[Any]  # what the scheduler's `step` is told at each of them
     exploding: bool = False  # its state is x / alpha
     stochastic: bool = False
+    precise: bool = False  # its state is float64: it divides by alpha where that is nearly 0
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ class FixedSampler:
         straight = isinstance(denoiser.scheduler, Flow)
         times = denoiser.scheduler.time_at(walk.calls).to(noise)  # a level rounded first would miss entries
         state = noise * (walk.scheduler.sigmas[0] ** 2 + 1) ** 0.5 if walk.exploding else noise
+        state = state.double() if walk.precise else state
         for t, key in zip(times, walk.keys, strict=True):
-            x = walk.scheduler.scale_model_input(state, key) if walk.exploding else state
+            x = walk.scheduler.scale_model_input(state, key) if walk.exploding else state.to(noise)
             answer = _read(denoiser(x, t.expand(len(x)), cond), walk, straight)
             state = walk.scheduler.step(answer, key, state, return_dict=False, **sources)[0]
-        return _trajectory(state, levels, len(walk.calls))
+        return _trajectory(state.to(noise), levels, len(walk.calls))
 
     def _walk(self, path: Scheduler, levels: Tensor) -> Walk:
         if len(levels) < 2 or levels[-1] != 0 or (levels.diff() >= 0).any():
@@ -115,18 +117,32 @@ def _trajectory(x0: Tensor, levels: Tensor, num_calls: int) -> Trajectory:
 
 
 def _walk_on_flow(
-    name: str, settings: dict[str, Any], levels: Tensor, twice: bool = False, highest: float = 1.0
+    name: str,
+    settings: dict[str, Any],
+    levels: Tensor,
+    twice: bool = False,
+    highest: float = 1.0,
+    lowest: float = 0.0,
+    precise: bool = False,
 ) -> Walk:
     calls = _calls(levels, twice)
-    return _walk(name, settings, calls, sigmas=calls.double().clamp(max=highest))
+    walk = _walk(name, settings, calls, sigmas=calls.double().clamp(max=highest), lowest=lowest)
+    return walk._replace(precise=precise)
 
 
 def _walk_elsewhere(
-    name: str, settings: dict[str, Any], levels: Tensor, twice: bool = False, exploding: bool = False
+    name: str,
+    settings: dict[str, Any],
+    levels: Tensor,
+    twice: bool = False,
+    exploding: bool = False,
+    lowest: float = 0.0,
+    precise: bool = False,
 ) -> Walk:
     calls = _calls(levels, twice)
     level = calls.double()
-    return _walk(name, settings, calls, sigmas=level / (1 - level))._replace(exploding=exploding)
+    walk = _walk(name, settings, calls, sigmas=level / (1 - level), lowest=lowest)
+    return walk._replace(exploding=exploding, precise=precise)
 
 
 def _calls(levels: Tensor, twice: bool) -> Tensor:
@@ -134,10 +150,10 @@ def _calls(levels: Tensor, twice: bool) -> Tensor:
     return torch.cat([levels[:1], levels[1:-1].repeat_interleave(2)]) if twice else levels[:-1]
 
 
-def _walk(name: str, settings: dict[str, Any], calls: Tensor, sigmas: Tensor) -> Walk:
+def _walk(name: str, settings: dict[str, Any], calls: Tensor, sigmas: Tensor, lowest: float) -> Walk:
     scheduler = _made(name, settings)
     scheduler.set_timesteps(len(calls))  # its own grid, for the rest of its state
-    scheduler.sigmas = F.pad(sigmas, (0, 1))
+    scheduler.sigmas = F.pad(sigmas, (0, 1), value=lowest)
     scheduler.timesteps = calls  # only counted
     scheduler.set_begin_index(0)
     return Walk(scheduler, calls, calls.tolist())
@@ -196,6 +212,12 @@ UNIPC = Solver(
     flow=partial(_walk_on_flow, "UniPCMultistepScheduler", READS_VELOCITY, highest=1 - 1e-6),
     variance_preserving=partial(_walk_elsewhere, "UniPCMultistepScheduler", READS_X0),
 )
+ENDLESS: dict[str, Any] = {"lowest": 1e-6, "precise": True}  # log(sigma / alpha) has no end at either side
+DEIS = Solver(
+    "deis",
+    flow=partial(_walk_on_flow, "DEISMultistepScheduler", READS_VELOCITY, highest=1 - 1e-6, **ENDLESS),
+    variance_preserving=partial(_walk_elsewhere, "DEISMultistepScheduler", READS_X0, **ENDLESS),
+)
 
 
 @register("sampler", "ddim")
@@ -242,3 +264,9 @@ def dpmpp_2m(num_steps: Positive[int], grid: Grid) -> FixedSampler:
 def unipc(num_steps: Positive[int], grid: Grid) -> FixedSampler:
     """UniPC-2 (Zhao et al. 2023): a second-order multistep predictor, corrected at no further call."""
     return FixedSampler(num_steps, grid, UNIPC)
+
+
+@register("sampler", "deis")
+def deis(num_steps: Positive[int], grid: Grid) -> FixedSampler:
+    """DEIS (Zhang & Chen 2022): second-order multistep on eps, interpolated in log(sigma / alpha)."""
+    return FixedSampler(num_steps, grid, DEIS)

@@ -28,11 +28,22 @@ def uniform(num_steps: int, /) -> Levels:
 def shifted(num_steps: int, /, shift: Positive[float]) -> Levels:
     """SD3's shift of a uniform grid (Esser et al. 2024, eq. 23; shift 3).
 
-    diffusers shifts its smallest noise level once more on the way, so that its own SD3 grid ends in a step
-    from .0089 to 0 whatever the number of steps: nearly a call wasted. This one is the formula and no more.
+    diffusers shifts its smallest noise level once more on the way (see `shifted_twice`). This one is the
+    formula and no more.
     """
-    u = _falling(num_steps)
-    return (shift * u / (1 + (shift - 1) * u)).float()
+    return _shift(_falling(num_steps), shift).float()
+
+
+@register("sampler/grid", "shifted_twice")
+def shifted_twice(num_steps: int, /, shift: Positive[float]) -> Levels:
+    """The grid that diffusers' flow-match scheduler gives SD3 of itself.
+
+    It is even from 1 to the shifted last entry of its table of 1,000, and all of that is shifted once more: at
+    shift 3 it ends in a step from .0089 to 0 whatever the number of steps, nearly a call wasted.
+    """
+    last = _shift(torch.tensor(1e-3, dtype=torch.float64), shift).item()
+    even = torch.linspace(1, last, num_steps, dtype=torch.float64)
+    return _ended(torch.cat([_shift(even, shift), torch.zeros(1)]))
 
 
 @register("sampler/grid", "cosine")
@@ -119,6 +130,10 @@ def _ddim_entries(num_steps: int, size: int) -> list[int]:
         f"sampler.num_steps={num_steps} is not what any whole stride through {size} entries takes; "
         "use another, or sampler.grid.spacing=even"
     )
+
+
+def _shift(u: Tensor, shift: float) -> Tensor:
+    return shift * u / (1 + (shift - 1) * u)
 
 
 def _falling(num_steps: int) -> Tensor:
