@@ -38,8 +38,8 @@ def shifted(num_steps: int, /, shift: Positive[float]) -> Levels:
 def shifted_twice(num_steps: int, /, shift: Positive[float]) -> Levels:
     """The grid that diffusers' flow-match scheduler gives SD3 of itself.
 
-    It is even from 1 to the shifted last entry of its table of 1,000, and all of that is shifted once more: at
-    shift 3 it ends in a step from .0089 to 0 whatever the number of steps, nearly a call wasted.
+    It is even from 1 to the shifted last entry of its table of 1,000, and all of that is shifted once more:
+    at shift 3 it ends in a step from .0089 to 0 whatever the number of steps, nearly a call wasted.
     """
     last = _shift(torch.tensor(1e-3, dtype=torch.float64), shift).item()
     even = torch.linspace(1, last, num_steps, dtype=torch.float64)
