@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tpdm.codec.identity import IdentityCodec
 from tpdm.codec.tokens import Tokens
 from tpdm.denoiser import Denoiser, guided
 from tpdm.model.captioned import Captioned
+from tpdm.predictor.budget import BUDGET, Budget, build_predictor, kept_budget
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
 from tpdm.runtime.fingerprint import tensors_sha256
@@ -35,7 +35,6 @@ Config = Mapping[str, Any]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DENOISER_KEYS = ("data", "codec", "model", "scheduler")  # what decides a denoiser's sizes and meaning
 FACTS = "facts"  # what a denoiser knows of its data, beside them
-COSTS = "costs"  # beside a predictor: the range of costs that it is told
 CODEC_HASH = "codec_sha256"  # beside them: a codec's config is where its weights lie, not what they are
 DROPOUTS = {  # of a model: what it trains
     "label_dropout": "a null label",
@@ -177,12 +176,12 @@ class Assembly:
         denoiser: Path,
         features: FeatureSpec,
         state: Mapping[str, Tensor],
-        costs: CostRange | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """`denoiser` is the folder of the one that it was trained on, whose features it reads."""
         config = {"predictor": cfg, "features": asdict(features), "denoiser": artifact_sha256(denoiser)}
-        if costs is not None:
-            config |= {COSTS: asdict(costs)}
+        if budget is not None:
+            config |= {BUDGET: asdict(budget)}
         save_artifact(folder, config, state)
 
 
@@ -257,29 +256,12 @@ def check_denoiser(config: Config, folder: Path) -> None:
         raise ValueError(f"{folder} holds no denoiser, but {', '.join(config)}")
 
 
-def costs_of(reward: Config) -> CostRange | None:
-    """What a predictor is told of a step's cost under this reward: nothing, where it is always the same."""
-    cost = reward["cost"]
-    return CostRange(cost["low"], cost["high"]) if cost["name"] == "drawn" else None
-
-
-def build_predictor(cfg: Config, features: FeatureSpec, costs: CostRange | None) -> nn.Module:
-    """Raises ValueError where there are costs to tell, and this one listens to none."""
-    if costs is not None and "costs" not in signature(lookup("predictor", cfg["name"])).parameters:
-        raise ValueError(
-            f"predictor={cfg['name']} is told no cost of a step, and reward/cost=drawn draws one to tell; "
-            "use reward/cost=linear, or predictor=vit, cnn or hybrid"
-        )
-    made: nn.Module = build("predictor", cfg, features=features, costs=costs)
-    return made
-
-
 def load_predictor(
     folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device
 ) -> TimePredictor:
     """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
     config, state = load_artifact(folder)
-    if config.keys() - {COSTS} != {"predictor", "features", "denoiser"}:
+    if config.keys() - {BUDGET} != {"predictor", "features", "denoiser"}:
         raise ValueError(f"{folder} holds no predictor, but {', '.join(config)}")
     made_for = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
     if made_for != features:
@@ -290,8 +272,8 @@ def load_predictor(
         raise ValueError(
             f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}"
         )
-    costs = CostRange(**config[COSTS]) if COSTS in config else None
-    predictor = build_predictor(config["predictor"], features, costs)
+    budget = kept_budget(config)
+    predictor = build_predictor(config["predictor"], features, None if budget is None else budget.costs)
     load_strictly(predictor, state, folder)
     return predictor.to(device).eval().requires_grad_(False)
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser, costs_of
+from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
 from tpdm.model.pretrained import SD3
+from tpdm.predictor.budget import costs_of
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference

@@ -32,7 +32,8 @@ def draw(cfg: dict[str, Any]) -> None:
     finished = opened(cfg)
     cond = finished.encoded(asked_of(finished, cfg, seeds))
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
-    sampler = finished.sampler(settings, Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None)
+    folder = Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None
+    sampler = finished.sampler(settings, folder, **asked_budget(cfg, settings["name"]))
     scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
     guidance = cfg["guidance"] or finished.cfg["guidance"]
 
@@ -145,6 +146,17 @@ def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Con
             f"labels are given for {len(cond)} images, but seeds asks for {len(seeds)}; give one or as many"
         )
     return cond
+
+
+def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
+    """How many calls a predictor may take. Raises ValueError where none decides."""
+    asked = {key: cfg[key] for key in ("nfe", "cost", "max_nfe")}
+    for key, value in asked.items():
+        if value is not None and sampler != "adaptive":
+            raise ValueError(
+                f"{key}={value:g} is a budget for a predictor, and sampler={sampler} asks none; use steps"
+            )
+    return asked
 
 
 def with_steps(sampler: dict[str, Any], steps: int | None) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tpdm.assembly import DTYPES, Assembly, costs_of
+from tpdm.assembly import DTYPES, Assembly
 from tpdm.check import check
+from tpdm.predictor.budget import costs_of
 from tpdm.registry import build
 from tpdm.runtime.size import NOTHING, Size, size_of
 

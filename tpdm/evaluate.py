@@ -6,6 +6,7 @@ Examples:
   python -m tpdm.evaluate run=runs/NAME
   python -m tpdm.evaluate run=runs/NAME batch_size=64
   python -m tpdm.evaluate run=runs/NAME ema=false
+  python -m tpdm.evaluate run=runs/NAME nfe=6
   python -m tpdm.evaluate run=runs/NAME device=cuda
   python -m tpdm.evaluate -m run=runs/ONE,runs/TWO
 """
@@ -24,6 +25,8 @@ class Settings(TypedDict):
     run: str
     ema: bool
     batch_size: Positive[int] | None
+    nfe: Positive[float] | None
+    cost: Positive[float] | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
     launcher: Component
@@ -36,7 +39,7 @@ def main(cfg: dict[str, Any]) -> None:
 
     finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
     with finished.run.lock():
-        finished.evaluate_again(cfg["batch_size"])
+        finished.evaluate_again(cfg["batch_size"], cfg["nfe"], cfg["cost"])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
+from tpdm.predictor.budget import at_budget
 from tpdm.registry import Component, NonNegative, build, validate
+from tpdm.runtime.artifact import read_artifact_config
 from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import CONFIG, Run
@@ -41,8 +43,18 @@ class FinishedRun:
         features = self.denoiser.backbone.features
         return load_predictor(folder, self.run.folder / "denoiser", features, self.device)
 
-    def sampler(self, cfg: dict[str, Any], predictor: Path | None) -> Any:
-        """The sampler `cfg` describes; an adaptive one gets the run's predictor, or another folder's."""
+    def sampler(
+        self,
+        cfg: dict[str, Any],
+        predictor: Path | None,
+        nfe: float | None = None,
+        cost: float | None = None,
+        max_nfe: int | None = None,
+    ) -> Any:
+        """The sampler `cfg` describes; an adaptive one gets the run's predictor, or another folder's.
+
+        That one is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
+        """
         if cfg["name"] != "adaptive":
             return build("sampler", cfg, scheduler=self.assembly.scheduler)
         folder = predictor or self.run.folder / "predictor"
@@ -50,7 +62,8 @@ class FinishedRun:
             raise ValueError(
                 f"{self.run.folder} was trained with predictor=none; choose a fixed sampler: sampler=euler"
             )
-        return build("sampler", cfg, predictor=self.predictor(folder))
+        asked = at_budget(self.predictor(folder), read_artifact_config(folder), nfe, cost)
+        return build("sampler", cfg, predictor=asked, max_nfe=max_nfe)
 
     def picture(self, name: str) -> Path:
         """Where a picture goes that nobody named."""
@@ -82,7 +95,9 @@ class FinishedRun:
         x0, nfe = in_batches(sampler, denoiser, seeds, cond, self.assembly.shape, batch_size, self.device)
         return self.assembly.codec.decode(x0).cpu(), nfe.cpu()
 
-    def evaluate(self, batch_size: int | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, batch_size: int | None = None, nfe: float | None = None, cost: float | None = None
+    ) -> dict[str, Any]:
         """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json."""
         if self.cfg["evaluation"] is None:
             return {}
@@ -102,11 +117,17 @@ class FinishedRun:
         return evaluation(
             self.assembly.guided(self.denoiser, self.cfg["guidance_scale"], self.cfg["guidance"]),
             build("sampler", self.cfg["sampler"], scheduler=self.assembly.scheduler),
-            {name: self.predictor(folder) for name, folder in present.items() if folder.exists()},
+            {
+                name: at_budget(self.predictor(folder), read_artifact_config(folder), nfe, cost)
+                for name, folder in present.items()
+                if folder.exists()
+            },
             self.results,
         )
 
-    def evaluate_again(self, batch_size: int | None) -> None:
+    def evaluate_again(
+        self, batch_size: int | None, nfe: float | None = None, cost: float | None = None
+    ) -> None:
         """Replaces the pictures and, in summary.json, the tables and what they were made with."""
         if self.cfg["evaluation"] is None:
             raise ValueError(
@@ -115,7 +136,7 @@ class FinishedRun:
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
         summary = read_record(path) if path.exists() else {}
-        write_json(path, {**summary, **self.evaluate(batch_size), **provenance()})
+        write_json(path, {**summary, **self.evaluate(batch_size, nfe, cost), **provenance()})
 
 
 class Used(TypedDict):

@@ -16,6 +16,7 @@ from tpdm.assembly import load_strictly
 from tpdm.denoiser import Denoiser, Guided
 from tpdm.model.pretrained import Hooked, inner_width
 from tpdm.model_card import model_card
+from tpdm.predictor.budget import at_budget, build_predictor, kept_budget
 from tpdm.registry import build
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.hub import published
@@ -109,7 +110,8 @@ class TPDMPipeline:
             raise ValueError(f"predictor={source} holds no predictor, but {', '.join(config)}")
         features = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
         check_width(source, features, pipe.transformer)
-        network = build("predictor", config["predictor"], features=features)
+        budget = kept_budget(config)
+        network = build_predictor(config["predictor"], features, None if budget is None else budget.costs)
         load_strictly(network, state, root)
         settings, figures = told(root)
         return cls(pipe, network.eval().requires_grad_(False), features, config, settings, figures)
@@ -158,14 +160,19 @@ class TPDMPipeline:
         pooled_prompt_embeds: Tensor | None = None,
         output_type: str = "pil",
         draws: torch.Generator | None = None,
+        nfe: float | None = None,
+        cost: float | None = None,
+        max_nfe: int | None = None,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         **prompts: Any,
     ) -> TPDMOutput:
         """What a diffusers SD3 pipeline takes; `prompts` are its other arguments for text: `negative_prompt`,
         `prompt_2`, `negative_prompt_embeds`, `max_sequence_length` and so on.
 
-        Times are the modes of what the predictor says, or drawn from it by `draws`. The callback gets the
-        samples still on their way, (pipeline, step, their timesteps, {"latents": ...}), and may change them.
+        Times are the modes of what the predictor says, or drawn from it by `draws`. One for every budget is
+        asked for a mean of `nfe` calls or told a `cost`; no image takes more than `max_nfe`. The callback
+        gets the samples still on their way, (pipeline, step, their timesteps, {"latents": ...}), and may
+        change them.
         """
         pipe = self.pipe
         device, default = pipe._execution_device, pipe.default_sample_size * pipe.vae_scale_factor
@@ -191,17 +198,21 @@ class TPDMPipeline:
             tokens, pooled = torch.cat([tokens, null_tokens], 2), torch.cat([pooled, null_pooled], 1)
             denoiser = Contrasted(denoiser, guidance_scale)
         cond = Text(pooled, tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=device))
-        sampler = self.sampler(max_steps, callback_on_step_end)
+        sampler = self.sampler(max_steps, max_nfe, callback_on_step_end)
         draw = mode if draws is None else sample(draws)
-        predictor: Any = self.predictor.to(device)
+        network: Any = self.predictor.to(device)
+        predictor = at_budget(network, self.card, nfe, cost)
         walk = sampler.rollout(predictor, denoiser, noise, cond, draw, keep_features=False).trajectory
         images = self.decode(walk.x0, output_type)
         pipe.maybe_free_model_hooks()
         times = [row[: int(n) + 1].cpu() for row, n in zip(walk.t, walk.nfe, strict=True)]
         return TPDMOutput(images, walk.nfe.cpu(), times)
 
-    def sampler(self, max_steps: int, callback: Callable[..., dict[str, Any]] | None) -> AdaptiveSampler:
-        made: AdaptiveSampler = build("sampler", {**self.settings, "max_steps": max_steps})
+    def sampler(
+        self, max_steps: int, max_nfe: int | None, callback: Callable[..., dict[str, Any]] | None
+    ) -> AdaptiveSampler:
+        settings = {**self.settings, "max_steps": max_steps}
+        made: AdaptiveSampler = build("sampler", settings, max_nfe=max_nfe)
         if callback is not None:
             made.step = heard(made.step, callback, self)
         return made

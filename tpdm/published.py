@@ -103,7 +103,7 @@ class Published:
             raise ValueError("prompt is given, but no encoder of it; add codec=sd_vae codec/text=clip")
         return self.text(cond).pooled.cpu()
 
-    def sampler(self, cfg: Config, predictor: Path | None) -> Any:
+    def sampler(self, cfg: Config, predictor: Path | None, **budget: Any) -> Any:
         if cfg["name"] == "adaptive":
             raise ValueError(f"checkpoint={self.path} has no predictor; choose a fixed sampler: sampler=ddim")
         sampler = build("sampler", cfg, scheduler=self.denoiser.scheduler)

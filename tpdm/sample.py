@@ -14,6 +14,8 @@ Examples:
   python -m tpdm.sample run=runs/NAME prompt="a bold three, tilted left" seeds=0-15 grid=4x4
   python -m tpdm.sample run=runs/NAME sampler=euler steps=8
   python -m tpdm.sample run=runs/NAME sampler=dpmpp_2m sampler/grid=shifted steps=6
+  python -m tpdm.sample run=runs/NAME max_nfe=8
+  python -m tpdm.sample run=runs/NAME nfe=6
   python -m tpdm.sample run=runs/NAME export=diffusers out=schedule.png
   python -m tpdm.sample run=runs/NAME guidance_scale=2 ema=false out=guided.png
   python -m tpdm.sample checkpoint=DiT-XL-2-256x256.pt labels=[207] seeds=0-3 codec=sd_vae
@@ -42,6 +44,9 @@ class Settings(TypedDict):
     seeds: NonNegative[int] | list[NonNegative[int] | str] | str
     grid: str
     steps: Positive[int] | None
+    nfe: Positive[float] | None
+    cost: Positive[float] | None
+    max_nfe: Positive[int] | None
     guidance_scale: NonNegative[float] | None
     predictor_folder: str | None
     ema: bool

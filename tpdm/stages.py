@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import nn
 
-from tpdm.assembly import DTYPES, Assembly, costs_of, load_denoiser
+from tpdm.assembly import DTYPES, Assembly, load_denoiser
 from tpdm.check import check
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
@@ -18,6 +18,7 @@ from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.model.pretrained import SD3
 from tpdm.optimizer import Optimizer
+from tpdm.predictor.budget import Budget, costs_of
 from tpdm.registry import build, lookup
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
@@ -30,6 +31,8 @@ from tpdm.runtime.timings import Stopwatch, read_timings
 from tpdm.runtime.tracking import NullTracker, Tracker
 from tpdm.sharing import deciding, turn
 from tpdm.starting import accelerator_of, open_run
+from tpdm.trainer.calibration import SEEDS as CALIBRATION_SEEDS
+from tpdm.trainer.calibration import calibrated, held_out_nfe
 from tpdm.trainer.denoiser import DenoiserTrainer
 from tpdm.trainer.lr_find import check_rates, range_test, rising
 from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool, with_targets
@@ -210,10 +213,34 @@ class Training:
             costs=costs,
         )
         state = trainer.fit()
+        budget = self.calibrate(name, trainer.predictor, denoiser, encoded)
         if self.accelerator.is_main_process:
             denoiser_folder, features = self.run.folder / "denoiser", frozen.backbone.features
-            self.assembly.save_predictor(folder, cfg, denoiser_folder, features, state, costs)
+            self.assembly.save_predictor(folder, cfg, denoiser_folder, features, state, budget)
         self.accelerator.wait_for_everyone()
+
+    def calibrate(
+        self, name: str, predictor: Any, denoiser: DenoiserLike, encoded: Callable[[Any], Condition]
+    ) -> Budget | None:
+        """Which cost leads to which mean NFE on held-out conditions; None where it is always the same."""
+        costs, trainer = costs_of(self.cfg["reward"]), self.cfg["predictor_trainer"]
+        if costs is None:
+            return None
+        stopwatch = Stopwatch(self.run.folder, f"{name}_calibration")
+        generator = torch.Generator().manual_seed(CALIBRATION_SEEDS)
+        _, cond = self.assembly.data("test").batch(self.cfg["calibration_samples"], generator)
+        mean_nfe = held_out_nfe(
+            lambda asked: build("sampler", self.cfg["sampler"], predictor=asked),
+            predictor.eval(),
+            denoiser,
+            encoded(cond),
+            self.assembly.shape,
+            trainer["prompts"] * trainer["samples"],
+            self.accelerator,
+        )
+        made = calibrated(costs, mean_nfe)
+        stopwatch.save()
+        return made
 
     def reward(self, cfg: Config) -> Reward:
         return build("reward", cfg, classifier=self.classifier, device=self.accelerator.device)

@@ -6,6 +6,7 @@ The same command with the same run_name goes on where it stopped.
 Examples:
   python -m tpdm.train model=dit predictor=vit
   python -m tpdm.train model/block=cross_attention scheduler=ddpm run_name=blocks
+  python -m tpdm.train reward/cost=drawn predictor.init_logits=[0.5,0.4]
   python -m tpdm.train sampler/step=ddim trainer.max_steps=2000
   python -m tpdm.train stage=codec codec=kl_vae_small
   python -m tpdm.train codec=kl_vae_small codec.path=runs/NAME/codec model.patch_size=2
@@ -47,6 +48,7 @@ class Settings(TypedDict):
     inference_dtype: Literal["float32", "bfloat16", "float16"]
     guidance_scale: NonNegative[float]
     baseline_steps: Positive[int]
+    calibration_samples: Positive[int]
     model: Component
     scheduler: Component
     density: Component

@@ -238,6 +238,31 @@ def test_replay_tells_each_step_the_cost_that_its_sample_was_told():
     assert (replay(predictor, otherwise)[1] - replay(predictor, rollout)[1]).abs().max() > 0.1
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    c1=concentrations,
+    c0=concentrations,
+    max_nfe=st.integers(1, 9),
+    max_steps=st.integers(1, 12),
+    draw=st.sampled_from(["mode", "sample"]),
+)
+def test_a_cap_is_never_exceeded_and_met_in_steps_no_longer_than_even_ones(c1, c0, max_nfe, max_steps, draw):
+    """Even at a predictor that would hardly move."""
+    choices = (ddim, max_steps, 0.02, 0.05, 0.95, draw, "data")
+    sampler = AdaptiveSampler(*choices, predictor=Constant(1 + c1, 1 + c0), max_nfe=max_nfe)
+    trajectory = sampler(IdealDenoiser(path("flow")), NOISE, COND, range(COUNT))
+    assert trajectory.nfe.max() <= min(max_nfe, max_steps)
+    assert not trajectory.t[:, -1].any()
+    for k in range(trajectory.alive.shape[1]):
+        t, t_next = trajectory.t[:, k], trajectory.t[:, k + 1]
+        assert (t_next <= t * (1 - 1 / (max_nfe - k)) + 1e-6).all()
+    free = AdaptiveSampler(*choices, predictor=Constant(1 + c1, 1 + c0))
+    without = free(IdealDenoiser(path("flow")), NOISE, COND, range(COUNT))
+    first = torch.minimum(without.t[:, 1], without.t[:, 0] * (1 - 1 / max_nfe))
+    first = torch.where((first < 0.02) | (max_steps == 1), 0, first)
+    torch.testing.assert_close(trajectory.t[:, 1], first)
+
+
 def test_without_a_predictor_it_says_what_to_do():
     with pytest.raises(ValueError, match=r"needs a trained predictor; choose a fixed sampler"):
         adaptive()(IdealDenoiser(path("flow")), NOISE, COND, range(COUNT))

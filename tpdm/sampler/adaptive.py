@@ -23,7 +23,9 @@ class AdaptiveSampler:
 
     `draw` is what sampling does with the Beta: its mode, or a draw from it. `end` is where the last step
     leads: to the data, or to the time that was chosen, as the published sampler does, which keeps the noise
-    that is left there. Raises ValueError where the bounds of the ratio are not ordered.
+    that is left there. `max_nfe` is a cap that is kept in view: no next time is above the one that
+    even steps over the calls left would visit. Raises ValueError where the bounds of the ratio are not
+    ordered.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class AdaptiveSampler:
         end: Literal["data", "residual"],
         *,
         predictor: TimePredictor | None = None,
+        max_nfe: int | None = None,
     ):
         if min_ratio >= max_ratio:
             raise ValueError(f"sampler.min_ratio={min_ratio} is not below sampler.max_ratio={max_ratio}")
@@ -44,7 +47,7 @@ class AdaptiveSampler:
         self.max_steps, self.t_min = max_steps, t_min
         self.min_ratio, self.max_ratio = min_ratio, max_ratio
         self.draw, self.end = draw, end
-        self.predictor = predictor
+        self.predictor, self.max_nfe = predictor, max_nfe
 
     def __call__(
         self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Condition, seeds: Sequence[int]
@@ -86,9 +89,9 @@ class AdaptiveSampler:
             ratio[rows, k], log_prob[rows, k], drawn[rows, k] = r, dist.log_prob(r), True
             if keep_features:
                 kept.append(features)
-            return t * r
+            return t * r if self.max_nfe is None else torch.minimum(t * r, t * (1 - 1 / (self.max_nfe - k)))
 
-        bounds = (self.max_steps, self.t_min, self.end == "residual")
+        bounds = (min(self.max_steps, self.max_nfe or self.max_steps), self.t_min, self.end == "residual")
         trajectory = integrate(denoiser, noise, cond, next_time, self.step, *bounds)
         k = trajectory.alive.shape[1]
         features = Features.cat(kept) if kept else None

@@ -1,0 +1,84 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.distributions import Beta
+
+from tests.ideal import IdealDenoiser
+from tests.scheduler.paths import path
+from tests.tiny import conditions
+from tpdm.sampler.adaptive import AdaptiveSampler
+from tpdm.sampler.step import ddim
+from tpdm.trainer.calibration import calibrated, held_out_nfe
+from tpdm.types import CostRange, DataShape
+
+COSTS = CostRange(1e-6, 1e-2)
+
+
+def test_steep_places_are_measured_more_closely():
+    """Around 1e-4 the mean falls from 12 to 4 within a tenth of a decade; everywhere else it hardly does."""
+    asked = []
+
+    def mean_nfe(cost):
+        asked.append(cost)
+        return 8 - 4 * math.tanh(30 * math.log10(cost / 1e-4))
+
+    budget = calibrated(COSTS, mean_nfe)
+    assert len(asked) < 33
+    for nfe in (5, 6.5, 8, 9.5, 11):
+        assert mean_nfe(budget.cost_of(nfe)) == pytest.approx(nfe, rel=0.02)
+
+
+def test_it_gives_up_on_a_jump_and_on_a_constant():
+    jump = calibrated(COSTS, lambda cost: 3.0 if cost > 3e-5 else 7.0)
+    assert jump.nfe == [7.0, 3.0]
+    assert calibrated(COSTS, lambda cost: 5.0).cost_of(5.0) == pytest.approx(1e-4)
+
+
+class Constant:
+    """Every step leads from t to the same share of it, which falls with the cost."""
+
+    def __call__(self, features, t, cost):
+        ratio = 0.9 - 0.6 * COSTS.share(cost)
+        return Beta(1 + 1e3 * ratio, 1 + 1e3 * (1 - ratio))
+
+
+def accelerator(rank, ranks):
+    """One of several processes; what it sums over them is told."""
+    reduced = []
+
+    def reduce(value, how):
+        reduced.append((value, how))
+        return value
+
+    return SimpleNamespace(
+        process_index=rank, num_processes=ranks, device=torch.device("cpu"), reduce=reduce, reduced=reduced
+    )
+
+
+def measured(rank=0, ranks=1, count=7):
+    def sampler(predictor):
+        return AdaptiveSampler(ddim, 60, 0.01, 1e-3, 0.999, "mode", "data", predictor=predictor)
+
+    parts = (Constant(), IdealDenoiser(path("flow")), conditions(count), DataShape(1, 2, 2), 3)
+    process = accelerator(rank, ranks)
+    return held_out_nfe(sampler, *parts, process), process
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_mean_of_a_known_schedule(share):
+    mean_nfe, _ = measured()
+    steps = math.ceil(math.log(0.01) / math.log(0.9 - 0.6 * share))
+    assert mean_nfe(COSTS.at(torch.tensor(share)).item()) == steps
+
+
+def test_processes_share_the_conditions_out():
+    counts = []
+    for rank in range(2):
+        mean_nfe, process = measured(rank, 2)
+        mean_nfe(1e-4)
+        ((both, how),) = process.reduced
+        counts.append(both[1].item())
+        assert how == "sum"
+    assert counts == [4, 3]
