@@ -31,7 +31,7 @@ REFUSED = {
     ("codec", "sd3"): r"codec\.path=nowhere is no folder here",
     ("codec/text", "sd3"): r"path=nowhere is no folder here",
     **{("model", name): r"path=nowhere is no folder here" for name in ("sd3", "sd35_medium", "sd35_large")},
-    ("predictor", "official"): "nowhere holds no weights that can be read safely",
+    ("predictor", "official"): r"predictor\.path=nowhere does not exist",
     **{("reward", name): r"reward\.path=nowhere is no folder here, and no id" for name in PUBLISHED},
 }
 

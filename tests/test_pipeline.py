@@ -7,12 +7,13 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
 from tests.pipelines import SD35, save_pipeline
-from tests.predictor.test_official import direct
 from tests.predictor.test_official import published as official_weights
-from tpdm.pipeline import SAMPLER, TPDMPipeline
+from tests.reference import reference_draws
+from tpdm.pipeline import TPDMPipeline
 from tpdm.predictor.vit import ViTPredictor
+from tpdm.published_pipeline import SAMPLER
 from tpdm.runtime.artifact import save_artifact
-from tpdm.types import Features, FeatureSpec
+from tpdm.types import FeatureSpec
 
 SPEC = FeatureSpec(16, 16, None, (4, 4))
 CHOICES = {
@@ -130,36 +131,13 @@ def test_what_does_not_fit_is_named(folders, pipe, tmp_path):
         TPDMPipeline.from_pretrained(tmp_path / "empty", predictor=folders[1])
 
 
-@torch.no_grad()
 def test_the_published_predictor_draws_as_the_reference_does(folders, tmp_path):
-    """The reference's loop written out: one sample, Euler's steps to modes, its last noise left in."""
     state = official_weights(width=16)
     torch.save(
         {f"agent_model.time_predictor.{name}": x for name, x in state.items()}, tmp_path / "official.pt"
     )
     pipe = TPDMPipeline.from_official(folders[0], tmp_path / "official.pt", token_order="folded")
     answer = pipe("a red cat", latents=noise(), max_steps=9, guidance_scale=7.0, **ASKED)
-
-    theirs = StableDiffusion3Pipeline.from_pretrained(folders[0])
-    tokens, null, pooled, null_pooled = theirs.encode_prompt("a red cat", None, None, max_sequence_length=16)
-    network, shown = theirs.transformer, {}
-    for name in ("pos_embed", "time_text_embed", "norm_out"):
-        keep = lambda module, args, out, name=name: shown.__setitem__(name, out)  # noqa: E731
-        network.get_submodule(name).register_forward_hook(keep)
-    guide = lambda both: both[:1] + 7.0 * (both[1:] - both[:1])  # noqa: E731
-    x, sigma, count = noise(), torch.ones(1), 0
-    while count < 9 and sigma >= 0.01:
-        raw = network(
-            torch.cat([x, x]),
-            torch.cat([null, tokens]),
-            torch.cat([null_pooled, pooled]),
-            1000 * sigma.repeat(2),
-        ).sample
-        features = Features(
-            *(guide(shown[name]) for name in ("pos_embed", "norm_out", "time_text_embed")), None, (4, 4)
-        )
-        alpha, beta = direct(state, features).unbind(1)
-        ratio = torch.sigmoid((alpha - 1).log() - (beta - 1).log()).clamp(1e-3, 0.999)
-        x, sigma, count = x + (sigma * ratio - sigma) * guide(raw), sigma * ratio, count + 1
-    assert answer.nfe.item() == count
+    x, count = reference_draws(folders[0], state, "a red cat", noise(), max_steps=9)
+    assert answer.nfe.tolist() == count
     torch.testing.assert_close(answer.images, x, atol=1e-3, rtol=1e-2)

@@ -214,7 +214,10 @@ def test_a_file_cut_short_is_refused(name, drawn, tmp_path):
     [
         ([], "run is missing; give it as run=VALUE, or checkpoint=FILE"),
         (["run=a", "checkpoint=b.pt"], "run and checkpoint exclude each other"),
-        (["run=a", "codec=identity"], "codec is a setting for checkpoint=FILE; run=a has its own"),
+        (
+            ["run=a", "codec=identity"],
+            "codec is a setting for checkpoint=FILE or model=sd3; run=FOLDER has its own",
+        ),
         (["checkpoint=nothing.pt"], "[Errno 2] No such file or directory: 'nothing.pt'"),
         (["checkpoint=nothing.safetensors"], "No such file or directory: nothing.safetensors"),
     ],

@@ -256,14 +256,23 @@ def check_denoiser(config: Config, folder: Path) -> None:
         raise ValueError(f"{folder} holds no denoiser, but {', '.join(config)}")
 
 
-def load_predictor(
-    folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device
-) -> TimePredictor:
-    """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
+def open_predictor(folder: Path) -> tuple[Config, FeatureSpec, nn.Module]:
+    """(its config, the features that it was made for, itself). ValueError where the folder holds another."""
     config, state = load_artifact(folder)
     if config.keys() - {BUDGET} != {"predictor", "features", "denoiser"}:
         raise ValueError(f"{folder} holds no predictor, but {', '.join(config)}")
     made_for = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
+    budget = kept_budget(config)
+    predictor = build_predictor(config["predictor"], made_for, None if budget is None else budget.costs)
+    load_strictly(predictor, state, folder)
+    return config, made_for, predictor
+
+
+def load_predictor(
+    folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device
+) -> TimePredictor:
+    """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
+    config, made_for, predictor = open_predictor(folder)
     if made_for != features:
         raise ValueError(
             f"{folder} is a predictor for other features: made for {made_for}, {denoiser} has {features}"
@@ -272,9 +281,6 @@ def load_predictor(
         raise ValueError(
             f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}"
         )
-    budget = kept_budget(config)
-    predictor = build_predictor(config["predictor"], features, None if budget is None else budget.costs)
-    load_strictly(predictor, state, folder)
     return predictor.to(device).eval().requires_grad_(False)
 
 

@@ -13,11 +13,20 @@ from tpdm.assembly import device_of
 from tpdm.exporting import Remembering, check_exportable, export
 from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.published import Published
+from tpdm.published_pipeline import PublishedPipeline
 from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.plots import png, sample_grid
 from tpdm.sampler.noise import generators
 from tpdm.types import Condition, cat_conditions
 
+Source = FinishedRun | Published | PublishedPipeline
+SOURCES = {"run": "run=FOLDER", "checkpoint": "checkpoint=FILE", "model": "model=sd3"}
+SETTINGS = {
+    "codec": ("checkpoint", "model"),
+    "num_heads": ("checkpoint",),
+    "predictor": ("model",),
+    "scheduler": ("model",),
+}
 RGB = 3  # channels that a picture can show
 
 
@@ -30,7 +39,7 @@ def draw(cfg: dict[str, Any]) -> None:
     seeds = [seed for span in spans for seed in span]
     check_asked(cfg, len(seeds))
     finished = opened(cfg)
-    cond = finished.encoded(asked_of(finished, cfg, seeds))
+    asked = asked_of(finished, cfg, seeds)
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
     folder = Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None
     sampler = finished.sampler(settings, folder, **asked_budget(cfg, settings["name"]))
@@ -41,6 +50,7 @@ def draw(cfg: dict[str, Any]) -> None:
         check_exportable(finished.denoiser.scheduler)
         sampler = Remembering(sampler)
 
+    cond = finished.encoded(asked)  # last, since it may take minutes
     images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
     path = Path(cfg["out"]) if cfg["out"] else finished.picture(settings["name"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,20 +63,30 @@ def draw(cfg: dict[str, Any]) -> None:
         print(f"{path.with_suffix('')}: their mean schedule for diffusers")
 
 
-def opened(cfg: dict[str, Any]) -> FinishedRun | Published:
+def opened(cfg: dict[str, Any]) -> Source:
     """Where the samples come from. Raises ValueError where that is not one place, or is not there."""
-    if cfg["run"] is not None and cfg["checkpoint"] is not None:
+    given = [key for key in SOURCES if cfg[key] is not None]
+    if len(given) > 1:
         raise ValueError(
-            "run and checkpoint exclude each other; give run=VALUE, or checkpoint=FILE for a published model"
+            f"{' and '.join(given)} exclude each other; give run=VALUE, or checkpoint=FILE for a published "
+            "model, or model=sd3 model.path=FOLDER for a pipeline of diffusers"
         )
+    check_belongs(cfg, given[0] if given else "run")
     device = device_of(cfg["device"])
+    if cfg["model"] is not None:
+        return PublishedPipeline(cfg, device)
     if cfg["checkpoint"] is not None:
         path = Path(cfg["checkpoint"])
         return Published(path, device, cfg["ema"], cfg["num_heads"], cfg["codec"])
-    for key in ("codec", "num_heads"):
-        if cfg[key] is not None:
-            raise ValueError(f"{key} is a setting for checkpoint=FILE; run={cfg['run']} has its own")
     return FinishedRun.open(cfg["run"] or str(newest(Path(cfg["runs"]))), device, cfg["ema"])
+
+
+def check_belongs(cfg: dict[str, Any], source: str) -> None:
+    """Raises ValueError for a setting that another source has."""
+    for key, owners in SETTINGS.items():
+        if cfg[key] is not None and source not in owners:
+            named = " or ".join(SOURCES[owner] for owner in owners)
+            raise ValueError(f"{key} is a setting for {named}; {SOURCES[source]} has its own")
 
 
 def newest(runs: Path) -> Path:
@@ -119,7 +139,7 @@ def check_asked(cfg: dict[str, Any], count: int) -> None:
         )
 
 
-def asked_of(source: FinishedRun | Published, cfg: dict[str, Any], seeds: Sequence[int]) -> Any:
+def asked_of(source: Source, cfg: dict[str, Any], seeds: Sequence[int]) -> Any:
     """Labels or captions of each seed. The data are looked at only where they have to say something."""
     prompts = [cfg["prompt"]] * len(seeds) if cfg["prompt"] is not None else cfg["prompts"]
     if prompts is None:

@@ -12,13 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tpdm.assembly import load_strictly
+from tpdm.assembly import open_predictor
 from tpdm.denoiser import Denoiser, Guided
 from tpdm.model.pretrained import Hooked, inner_width
 from tpdm.model_card import model_card
-from tpdm.predictor.budget import at_budget, build_predictor, kept_budget
+from tpdm.predictor.budget import at_budget
+from tpdm.published_pipeline import REFERENCE, SAMPLER
 from tpdm.registry import build
-from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.artifact import save_artifact
 from tpdm.runtime.hub import published
 from tpdm.runtime.run import Run
 from tpdm.sampler.adaptive import AdaptiveSampler, mode, sample
@@ -30,16 +31,6 @@ FILES = [
     "model_index.json",
     *(f"{part}/*" for part in ("transformer", "vae", "scheduler", "text_encoder*", "tokenizer*")),
 ]
-SAMPLER = {
-    "name": "adaptive",
-    "step": {"name": "ab2"},
-    "max_steps": 28,
-    "t_min": 0.01,
-    "min_ratio": 1e-3,
-    "max_ratio": 0.999,
-    "draw": "mode",
-    "end": "data",
-}
 
 
 @dataclass
@@ -105,14 +96,9 @@ class TPDMPipeline:
         pipe = StableDiffusion3Pipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
         source = Path(path if predictor is None else predictor)
         root = source if source.is_dir() else published(str(source), ["*"], "predictor")
-        config, state = load_artifact(root / "predictor" if (root / "predictor").is_dir() else root)
-        if "predictor" not in config:
-            raise ValueError(f"predictor={source} holds no predictor, but {', '.join(config)}")
-        features = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
+        inside = root / "predictor"
+        config, features, network = open_predictor(inside if inside.is_dir() else root)
         check_width(source, features, pipe.transformer)
-        budget = kept_budget(config)
-        network = build_predictor(config["predictor"], features, None if budget is None else budget.costs)
-        load_strictly(network, state, root)
         settings, figures = told(root)
         return cls(pipe, network.eval().requires_grad_(False), features, config, settings, figures)
 
@@ -134,8 +120,7 @@ class TPDMPipeline:
         features = FeatureSpec(width, width, None, (side, side))
         card = {"name": "official", "path": str(predictor), "token_order": token_order}
         network = build("predictor", card, features=features)
-        settings = {**SAMPLER, "step": {"name": "ddim"}, "end": "residual"}
-        return cls(pipe, network, features, {"predictor": card}, settings)
+        return cls(pipe, network, features, {"predictor": card}, REFERENCE)
 
     def to(self, *args: Any, **kwargs: Any) -> TPDMPipeline:
         self.pipe.to(*args, **kwargs)

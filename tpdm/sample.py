@@ -1,12 +1,15 @@
-"""python -m tpdm.sample run=FOLDER | checkpoint=FILE [key=value | group=choice ...]
+"""python -m tpdm.sample run=FOLDER | checkpoint=FILE | model=sd3 [key=value | group=choice ...]
 
 Draws images from a finished run, with its own sampler or any other.
 An image depends on its seed and its labels or prompt alone, not on the batch.
-Without run and checkpoint, the run that was finished last is drawn from.
+Without run, checkpoint and model, the run that was finished last is drawn from.
 
 A checkpoint is a published DiT, DiffiT or TLD, by its own names, as .pt or .safetensors. It is drawn from by
 25 steps of DPM-Solver++(2M) at the guidance of its authors, on all channels unless guidance.channels says
 otherwise; without a codec the latents are kept beside a picture of their first three channels.
+
+model=sd3 is a pipeline in diffusers' layout, drawn from by a predictor that was trained elsewhere, in
+predictor_folder, or by the published one, which then draws as its reference does; or by a fixed sampler.
 
 Examples:
   python -m tpdm.sample run=runs/NAME seeds=0-63 grid=8x8
@@ -18,6 +21,9 @@ Examples:
   python -m tpdm.sample run=runs/NAME nfe=6
   python -m tpdm.sample run=runs/NAME export=diffusers out=schedule.png
   python -m tpdm.sample run=runs/NAME guidance_scale=2 ema=false out=guided.png
+  python -m tpdm.sample model=sd3 predictor=official predictor.path=FILE prompt="a red cat" seeds=0-3
+  python -m tpdm.sample model=sd3 predictor_folder=runs/NAME/predictor prompt="a red cat" seeds=0-3
+  python -m tpdm.sample model=sd35_medium sampler=euler sampler/grid=shifted prompt="a red cat" seeds=0
   python -m tpdm.sample checkpoint=DiT-XL-2-256x256.pt labels=[207] seeds=0-3 codec=sd_vae
   python -m tpdm.sample checkpoint=DiT.pt guidance=constant guidance.channels=3 guidance_scale=4
   python -m tpdm.sample checkpoint=DiT.pt sampler=ddpm sampler/grid=respaced steps=250
@@ -37,6 +43,10 @@ class Settings(TypedDict):
     run: str | None
     runs: str
     checkpoint: str | None
+    model: Component | None
+    predictor: Component | None
+    scheduler: Component | None
+    evaluation: Component | None
     num_heads: Positive[int] | None
     prompt: str | None
     prompts: list[str] | None

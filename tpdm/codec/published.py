@@ -63,15 +63,19 @@ def named(path: str) -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """No bars and no advice from transformers."""
-    from transformers.utils import logging
+    """No bars and no advice from transformers, nor from diffusers, which shows its own around them."""
+    from diffusers.utils import logging as pipelines
+    from transformers.utils import logging as networks
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    levels = {library: library.get_verbosity() for library in (networks, pipelines)}
+    bars = [library for library in levels if library.is_progress_bar_enabled()]
+    for library in levels:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        for library, level in levels.items():
+            library.set_verbosity(level)
+        for library in bars:
+            library.enable_progress_bar()

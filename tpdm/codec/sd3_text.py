@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._guards import detect_fake_mode
 
+from tpdm.codec.published import silent
 from tpdm.registry import Positive, register
 from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.fingerprint import Fingerprint, ends_sha256
@@ -96,9 +97,10 @@ class SD3Text(nn.Module):
             return []
         from diffusers import StableDiffusion3Pipeline
 
-        pipeline: Any = StableDiffusion3Pipeline.from_pretrained(
-            self.folder, transformer=None, vae=None, torch_dtype=self.dtype, use_safetensors=True
-        ).to(self.device)
+        with silent():
+            pipeline: Any = StableDiffusion3Pipeline.from_pretrained(
+                self.folder, transformer=None, vae=None, torch_dtype=self.dtype, use_safetensors=True
+            ).to(self.device)
         parts = []
         for start in range(0, len(captions), self.batch_size):
             prompts = list(captions[start : start + self.batch_size])

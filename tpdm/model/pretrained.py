@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch._guards import detect_fake_mode
 
 from tpdm.registry import register
+from tpdm.runtime.atomic import read_record
 from tpdm.runtime.fingerprint import ends_sha256
 from tpdm.runtime.hub import published
 from tpdm.types import Condition, CondSpec, DataShape, Features, FeatureSpec, Text, TextSpec
@@ -75,7 +75,7 @@ class SD3(nn.Module):
     ):
         super().__init__()
         self.folder = published(path, [CONFIG, WEIGHTS], "model.path")
-        self.config = json.loads((self.folder / CONFIG).read_text())
+        self.config = read_record(self.folder / CONFIG)
         self.dtype, self.lora = getattr(torch, dtype), lora
         check_sizes(path, self.config, shape, cond)
         check_lora(lora)
@@ -121,6 +121,12 @@ class SD3(nn.Module):
         """Of the config, of every weights file its length and both ends, and of the LoRA."""
         lora = [] if self.lora is None else lora_files(Path(self.lora))
         return ends_sha256([*sorted(self.folder.glob(WEIGHTS)), *lora], self.config)
+
+
+def usual_shape(path: str) -> DataShape:
+    """Of the latents that a pipeline draws unless it is asked for others."""
+    config = read_record(published(path, [CONFIG, WEIGHTS], "model.path") / CONFIG)
+    return DataShape(config["in_channels"], config["sample_size"], config["sample_size"])
 
 
 def inner_width(config: Mapping[str, Any]) -> int:

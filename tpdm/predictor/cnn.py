@@ -133,7 +133,7 @@ def folded_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @register("predictor", "official")
 def official(path: str, token_order: Literal["raster", "folded"], *, features: FeatureSpec) -> CNNPredictor:
     """The published predictor from its file. ValueError where it reads features of other widths."""
-    predictor = CNNPredictor.from_official(read_weights(Path(path)), token_order)
+    predictor = CNNPredictor.from_official(read_weights(Path(path), "predictor.path"), token_order)
     made_for = (predictor.conv1.in_channels // 2, predictor.modulation.proj.in_features)
     if made_for != (features.width, features.temb_width):
         raise ValueError(

@@ -39,7 +39,7 @@ class Aesthetic(Scorer):
         from transformers import CLIPModel
 
         clip = CLIPModel.from_pretrained(self.folder, use_safetensors=True)
-        return nn.ModuleDict({"clip": clip, "head": head(read_weights(self.head))})
+        return nn.ModuleDict({"clip": clip, "head": head(read_weights(self.head, "reward.head"))})
 
     def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:
         clip: Any = self.network["clip"]

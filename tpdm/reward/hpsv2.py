@@ -44,7 +44,7 @@ class HPSv2(Scorer):
 
     def load(self) -> nn.Module:
         network = self.library.create_model(self.arch, load_weights=False)
-        load_exactly(network, read_weights(self.weights), str(self.weights))
+        load_exactly(network, read_weights(self.weights, "reward.path"), str(self.weights))
         return network
 
     def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:

@@ -154,7 +154,9 @@ class ImageRewardScorer(Scorer):
 
     def load(self) -> ImageReward:
         config = json.loads((self.folder / CONFIG).read_text())
-        return ImageReward.from_official(read_weights(self.folder / WEIGHTS), config, VIT_LARGE)
+        return ImageReward.from_official(
+            read_weights(self.folder / WEIGHTS, "reward.path"), config, VIT_LARGE
+        )
 
     def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:
         read = self.tokenizer(

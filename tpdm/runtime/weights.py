@@ -3,24 +3,29 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A published state dict, without running what a pickle may hold. ValueError where it is none."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+def read_weights(path: Path, key: str) -> dict[str, Tensor]:
+    """The published state dict that the setting `key` names, without running what a pickle may hold.
 
-        return load_file(path)
+    ValueError of one line where there is none.
+    """
+    where = f"{key}={path}"
+    if not path.is_file():
+        raise ValueError(f"{where} {'is no file' if path.exists() else 'does not exist'}")
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} holds no weights that can be read safely ({reason})") from None
+    except Exception as error:  # other bytes take a reader's code anywhere
+        reason = " ".join(str(error).split(". ")[0].split())
+        raise ValueError(f"{where} holds no weights that can be read safely ({reason[:160]})") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict")
+        raise ValueError(f"{where} holds no state dict")
     return state
 
 
