@@ -12,7 +12,8 @@ from tpdm.benchmark import Settings
 from tpdm.data.source import Endless
 from tpdm.measuring import configured, measure
 from tpdm.registry import build, validate
-from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample_by_seed
+from tpdm.sampler.adaptive import AdaptiveSampler, sample_by_seed
+from tpdm.sampler.replay import replay
 from tpdm.sampler.step import ab2, ddim, dpmpp_2m
 from tpdm.scheduler.ddpm import ddpm
 from tpdm.scheduler.flow import Flow

@@ -39,6 +39,7 @@ def tiny_predictor(features: FeatureSpec, dropout: float = 0.0) -> ViTPredictor:
         depth=1,
         num_heads=2,
         patch_size=1,
+        patch_embedding="linear",
         mlp_ratio=2.0,
         dropout=dropout,
         attention_dropout=dropout,

@@ -16,6 +16,7 @@ from tpdm.check import check
 from tpdm.predictor.budget import costs_of
 from tpdm.registry import build
 from tpdm.runtime.size import NOTHING, Size, size_of
+from tpdm.sampler.adaptive import whole
 
 Config = dict[str, Any]
 FLOAT32 = 4  # bytes
@@ -69,7 +70,8 @@ def sizes_of(cfg: Config, assembly: Assembly) -> Sizes:
         predictor = assembly.predictor(cfg["predictor"], backbone.features, costs)
         told = () if costs is None else (torch.full_like(t, costs.middle),)
         features = backbone(x, t, cond)[1].map(Tensor.detach)
-        elements = sum(x.numel() for x in vars(features).values() if isinstance(x, Tensor))
+        kept = getattr(predictor, "digest", whole)(features)
+        elements = sum(x.numel() for x in vars(kept).values() if isinstance(x, Tensor))
         return Sizes(denoiser, size_of(predictor, lambda: predictor(features, t, *told)), elements)
 
 
@@ -96,9 +98,10 @@ def predictor_training(cfg: Config, assembly: Assembly, sizes: Sizes, processes:
     trainer, sampler = cfg["predictor_trainer"], build("sampler", cfg["sampler"])
     rollouts = trainer["prompts"] * trainer["samples"]
     rows = rollouts * (sampler.max_steps - 1)  # the last step is not drawn
+    scored = -(-rows // trainer["minibatches"])
     itemsize = DTYPES[cfg["inference_dtype"]].itemsize
     noises = trainer["pool_size"] * (1 if trainer["share_noise"] else trainer["samples"])
-    memory = trained(sizes.predictor, -(-rows // trainer["minibatches"])) | {
+    memory = trained(sizes.predictor, min(scored, trainer["replay_rows"] or scored)) | {
         "denoiser": itemsize * sizes.denoiser.parameters,
         "features": itemsize * rows * sizes.features,
         "pool": 2 * FLOAT32 * noises * torch.Size(assembly.shape).numel(),  # noises and where they end

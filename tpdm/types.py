@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -171,6 +172,42 @@ class Features:
         return Features(first, last, temb, torch.cat(text) if text else None, parts[0].hw)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Features of the steps of a rollout, each stored once: choosing some of them copies nothing."""
+
+    steps: list[Features]  # of each step, the rows that drew
+    rows: Int[Tensor, "R"]  # which of all those, counted through the steps; ascending
+
+    @staticmethod
+    def whole(steps: list[Features]) -> Kept:
+        count = sum(len(step.temb) for step in steps)
+        return Kept(steps, torch.arange(count, device=steps[0].temb.device))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows) -> Kept:
+        return Kept(self.steps, self.rows[rows])
+
+    def read(self) -> Features:
+        """The rows as one batch."""
+        starts = [0, *accumulate(len(step.temb) for step in self.steps)]
+        cuts = torch.searchsorted(self.rows, torch.tensor(starts, device=self.rows.device)).tolist()
+        parts = [
+            step if stop - first == len(step.temb) else step[self.rows[first:stop] - start]
+            for step, start, (first, stop) in zip(self.steps, starts, pairwise(cuts), strict=False)
+            if stop > first
+        ]
+        return Features.cat(parts)
+
+    @property
+    def bytes(self) -> int:
+        """Of everything that is stored."""
+        tensors = (x for step in self.steps for x in vars(step).values() if isinstance(x, Tensor))
+        return sum(x.untyped_storage().nbytes() for x in tensors)
+
+
 class Prediction(NamedTuple):
     """A denoiser's answer at (x, t): both ends of the path through x, float32."""
 
@@ -198,7 +235,7 @@ class Rollout:
     ratio: Float[Tensor, "B K"]  # the action, t_next / t as drawn; 1 where nothing was drawn
     log_prob: Float[Tensor, "B K"]  # 0 where nothing was drawn
     drawn: Bool[Tensor, "B K"]  # alive, and not the forced last step
-    features: Features | None  # the rows of `drawn`, step-major: R = drawn.sum()
+    features: Kept | None  # what the predictor keeps of the rows of `drawn`, step-major: R = drawn.sum()
     cost: Float[Tensor, "B"] | None = None  # of a step, as the predictor was told it; None: it was not
 
 
@@ -292,6 +329,10 @@ class Guidance(Protocol):
 
 class TimePredictor(Protocol):
     """Reads a denoiser's features and the noise level; answers with a Beta over ratio = t_next / t.
+
+    One that needs less than all of them may have a method `digest(features) -> Features`, whose result it
+    answers in the same way as the whole: a rollout then keeps no more than that. It depends on no weight that
+    learns.
 
     One that was made for a range of costs is told what a step costs as well; no other is.
     """

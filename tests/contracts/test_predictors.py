@@ -20,6 +20,7 @@ PRESETS = {
     if file.stem not in ("none", "official")  # a published file has sizes of its own, and its own tests
 } | {
     "hybrid_cnn": ["predictor=hybrid", "predictor/arch=cnn"],
+    "vit_pooled": ["predictor=vit", "predictor.patch_size=2", "predictor.patch_embedding=mean"],
     "vit_temb": ["predictor=vit", "predictor.time=temb"],
     "vit_no_time": ["predictor=vit", "predictor.time=none"],
     "vit_no_time_mean": ["predictor=vit", "predictor.time=none", "predictor.text=mean"],
@@ -84,6 +85,18 @@ def test_it_reads_features_of_half_precision(cfg):
     half = model(features.map(torch.Tensor.bfloat16), T)
     assert half.concentration1.dtype == torch.float32
     torch.testing.assert_close(half.mode, model(features, T).mode, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_it_digests_is_all_that_it_reads(cfg, dtype):
+    """In the precision in which it was shown, and whatever its weights are."""
+    model, features = scrambled(made(cfg)).eval(), random_features(3).map(lambda x: x.to(dtype))
+    kept = model.digest(features)
+    for name in ("first", "last", "temb", "text"):
+        mine, whole = getattr(kept, name), getattr(features, name)
+        assert mine is None or (mine.dtype == dtype and mine.numel() <= whole.numel())
+    learned = scrambled(model, seed=1)
+    assert torch.equal(learned(kept, T).mode, learned(features, T).mode)
 
 
 def test_its_weights_are_kept_in_a_file(cfg, tmp_path):

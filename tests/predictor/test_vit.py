@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, layer_norm, linear
 
 from tests.predictor.features import SPEC, random_features
 from tests.tiny import scrambled
@@ -9,8 +10,9 @@ from tpdm.predictor.vit import ViTPredictor
 from tpdm.types import FeatureSpec
 
 CHOICES = {
-    "width": 16, "depth": 2, "num_heads": 2, "patch_size": 2, "mlp_ratio": 2.0, "dropout": 0.0,
-    "attention_dropout": 0.0, "time": "log_t", "time_width": 8, "text": "none", "projection_width": None,
+    "width": 16, "depth": 2, "num_heads": 2, "patch_size": 2, "patch_embedding": "linear",
+    "mlp_ratio": 2.0, "dropout": 0.0, "attention_dropout": 0.0, "time": "log_t", "time_width": 8,
+    "text": "none", "projection_width": None,
     "init_logits": (1.5, 0.5), "logit_cap": 4.0, "epsilon": 1.0,
 }  # fmt: skip
 T = torch.rand(5) + 0.01
@@ -67,6 +69,21 @@ def test_patches_shorten_the_sequence():
         model.blocks[0].register_forward_hook(lambda block, args, out: lengths.append(out.shape[1]))
         answer(model, random_features(5))
     assert lengths == [1 + 8, 1 + 2]
+
+
+def test_a_patch_may_be_the_mean_of_its_normalised_tokens():
+    """The rollout keeps the means, and from them the first layer's answer is the same."""
+    model, features = vit(patch_embedding="mean"), random_features(5)
+    embedded = []
+    model.patch.register_forward_hook(lambda layer, args, out: embedded.append(out))
+    kept = model.digest(features)
+    assert torch.equal(answer(model, features), answer(model, kept))
+    tokens = [layer_norm(x, (SPEC.width,), eps=1e-6) for x in (features.first, features.last)]
+    maps = torch.cat(tokens, dim=-1).transpose(1, 2).unflatten(2, SPEC.hw)
+    means = avg_pool2d(maps, 2).flatten(2).transpose(1, 2)
+    for found in embedded:
+        torch.testing.assert_close(found, linear(means, model.patch.weight, model.patch.bias))
+    assert kept.first.numel() * 2**2 == features.first.numel()
 
 
 def test_dropout_acts_in_training_alone():

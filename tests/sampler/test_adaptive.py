@@ -12,8 +12,10 @@ from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import NAMES, path
 from tests.tiny import SHAPE, conditions, scrambled, tiny_denoiser, tiny_predictor
 from tpdm.predictor.time_only import TimeOnlyPredictor
-from tpdm.sampler.adaptive import AdaptiveSampler, mode, replay, sample, sample_by_seed, select
+from tpdm.runtime.size import saved_bytes
+from tpdm.sampler.adaptive import AdaptiveSampler, mode, sample, sample_by_seed
 from tpdm.sampler.noise import initial_noise
+from tpdm.sampler.replay import Replay, replay, select
 from tpdm.sampler.step import Past, ab2, ddim, dpmpp_2m
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import CostRange, FeatureSpec
@@ -114,7 +116,8 @@ def test_the_network_evaluates_as_many_rows_as_the_trajectories_are_long(name):
     rollout = adaptive().rollout(predictor, denoiser, NOISE, COND, drawing())
     assert rollout.trajectory.nfe.unique().numel() > 2  # there is something to save
     assert rows["denoiser"] == rollout.trajectory.nfe.sum()
-    assert rows["predictor"] == rollout.drawn.sum() == len(rollout.features.first)
+    assert rows["predictor"] == rollout.drawn.sum() == len(rollout.features)
+    assert len(rollout.features.read().first) == len(rollout.features)
 
 
 @pytest.mark.parametrize("draw", ["mode", "sample"])
@@ -175,7 +178,32 @@ def test_a_selection_keeps_rows_and_features_together(rows):
     torch.testing.assert_close(
         replay(predictor, part)[1], replay(predictor, rollout)[1][rows], atol=1e-5, rtol=1e-5
     )
-    assert len(part.features.first) == part.drawn.sum()
+    assert len(part.features.read().first) == part.drawn.sum()
+    assert part.features.steps is rollout.features.steps
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_a_few_rows_at_a_time_have_the_same_score_and_gradient(rows):
+    predictor, rollout = fresh()
+    part = select(rollout, torch.tensor([0, 2, 3, 7]))
+    answers = []
+    for replayed in (Replay(predictor), Replay(predictor, rows)):
+        dist, log_prob = replayed(part)
+        gradient = torch.autograd.grad(log_prob @ torch.arange(4.0), list(predictor.parameters()))
+        answers.append((dist.concentration1, dist.concentration0, log_prob, *gradient))
+    torch.testing.assert_close(answers[0], answers[1], atol=1e-4, rtol=1e-4)
+
+
+def test_what_waits_for_the_gradient_does_not_grow_with_the_steps():
+    predictor, rollout = fresh()
+    few = select(rollout, torch.arange(2))
+
+    def waiting(part, rows):
+        replayed = Replay(predictor, rows)
+        return saved_bytes(replayed, lambda: replayed(part)[1].sum())
+
+    assert waiting(rollout, None) > 3 * waiting(few, None)
+    assert waiting(rollout, 4) < 0.1 * waiting(rollout, None)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,9 +21,10 @@ from tpdm.types import FeatureSpec
 
 CHOICES = {
     "max_steps": 40, "prompts": 4, "samples": 8, "share_noise": True, "pool_size": 64, "reference_steps": 1,
-    "epochs": 3, "minibatches": 1, "clip": 0.2, "advantage_clip": 4.0, "entropy": 0.0, "kl": 0.0,
-    "kl_num_steps": 8, "kl_sharpness": 50.0, "clip_norm": 1.0, "report_every": 10,
-    "max_left_out": 0.5, "guard": "warn", "guard_window": 50, "save_every": 1000,
+    "epochs": 3, "minibatches": 1, "replay_rows": None, "clip": 0.2,
+    "advantage_clip": 4.0, "entropy": 0.0, "kl": 0.0, "kl_num_steps": 8, "kl_sharpness": 50.0,
+    "clip_norm": 1.0, "report_every": 10, "max_left_out": 0.5, "guard": "warn",
+    "guard_window": 50, "save_every": 1000,
 }  # fmt: skip
 SAMPLER = AdaptiveSampler(ddim, 28, 0.01, 1e-3, 0.999, "mode", "data")
 

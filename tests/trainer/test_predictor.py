@@ -4,7 +4,7 @@ import torch
 from tests.trainer.parts import LengthReward, tiny_trainer, toy_trainer
 from tpdm.objective.kl import schedule_beta
 from tpdm.objective.rloo import rloo, standardise
-from tpdm.sampler.adaptive import replay, select
+from tpdm.sampler.replay import replay, select
 from tpdm.trainer.watch import RewardHackedError
 from tpdm.types import CostRange
 

@@ -55,6 +55,15 @@ def windows_to_map(
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
+def pool_tokens(
+    tokens: Float[Tensor, "B N D"], hw: tuple[int, int], patch_size: int
+) -> Float[Tensor, "B M D"]:
+    """Means over square patches of the map that the tokens are."""
+    h, w = hw
+    x = tokens.unflatten(1, (h // patch_size, patch_size, w // patch_size, patch_size))
+    return x.mean((2, 4)).flatten(1, 2)
+
+
 def positions_2d(width: int, hw: tuple[int, int]) -> Float[Tensor, "N D"]:
     """Fixed sine-cosine positions (DiT): the first half encodes the column, the second the row."""
     h, w = hw

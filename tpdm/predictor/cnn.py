@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,10 @@ class CNNPredictor(nn.Module):
         x = self.conv2(x)
         x = F.adaptive_avg_pool2d(x, (min(self.pool, x.shape[2]), min(self.pool, x.shape[3])))
         return self.head(F.silu(self.linear(x.amax((2, 3)))), cost)
+
+    def digest(self, features: Features) -> Features:
+        """No text. The convolution reads every token, and its weights learn."""
+        return replace(features, text=None)
 
     @classmethod
     def from_official(

@@ -1,5 +1,7 @@
 """A predictor that sees only t: the best that one schedule for all samples can do under the same training."""
 
+from dataclasses import replace
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Beta
@@ -29,6 +31,10 @@ class TimeOnlyPredictor(nn.Module):
         self.time = LogTimeEmbedding(width, time_width)
         self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.head = BetaHead(width, init_logits, logit_cap, epsilon, costs)
+
+    def digest(self, features: Features) -> Features:
+        """Nothing of them."""
+        return replace(features.map(lambda x: x.new_empty(len(x), 0)), text=None)
 
     def forward(
         self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None

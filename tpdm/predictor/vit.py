@@ -11,7 +11,7 @@ from tpdm.nn.adaln import AdaptiveNorm, PlainNorm, layer_norm
 from tpdm.nn.attention import Attention, CrossAttention, check_heads
 from tpdm.nn.embed import LogTimeEmbedding
 from tpdm.nn.mlp import Mlp
-from tpdm.nn.tokens import check_positions, patchify, positions_2d, tokens_to_map
+from tpdm.nn.tokens import check_positions, patchify, pool_tokens, positions_2d, tokens_to_map
 from tpdm.predictor.head import BetaHead
 from tpdm.registry import Fraction, NonNegative, Positive, register
 from tpdm.types import CostRange, Features, FeatureSpec
@@ -53,6 +53,8 @@ class ViTPredictor(nn.Module):
     `time` chooses what the predictor is told of t: Fourier features of log t, the denoiser's own embedding,
     or nothing. `text` chooses how it reads the conditioning tokens: their mean beside the time,
     cross-attention, or not at all. `projection_width` is a hidden layer between the class token and the head.
+    `patch_embedding` makes one token of a patch of the backbone's: by a linear layer over all of them, or by
+    one over their mean, which is then all that a rollout keeps.
     Raises ValueError where the sizes do not fit the features, or there are no conditioning tokens to read.
     """
 
@@ -64,6 +66,7 @@ class ViTPredictor(nn.Module):
         depth: Positive[int],
         num_heads: Positive[int],
         patch_size: Positive[int],
+        patch_embedding: Literal["linear", "mean"],
         mlp_ratio: Positive[float],
         dropout: Fraction[float],
         attention_dropout: Fraction[float],
@@ -90,17 +93,18 @@ class ViTPredictor(nn.Module):
                 f"predictor.text={text}, but the model has no conditioning tokens; use text: none"
             )
         self.patch_size = patch_size
-        hw = (features.hw[0] // patch_size, features.hw[1] // patch_size)
+        self.pools = patch_embedding == "mean" and patch_size > 1
+        self.hw = (features.hw[0] // patch_size, features.hw[1] // patch_size)
 
         self.norm_first, self.norm_last = layer_norm(features.width), layer_norm(features.width)
-        self.patch = nn.Linear(2 * features.width * patch_size**2, width)
+        self.patch = nn.Linear(2 * features.width * (1 if self.pools else patch_size**2), width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.register_buffer("positions", positions_2d(width, hw), persistent=False)
+        self.register_buffer("positions", positions_2d(width, self.hw), persistent=False)
         self.log_time = LogTimeEmbedding(width, time_width) if time == "log_t" else None
         self.temb = nn.Linear(features.temb_width, width) if time == "temb" else None
         self.text = nn.Linear(features.text_width or 0, width) if text == "mean" else None
         cross_width = (features.text_width or 0) if text == "cross_attention" else 0
-        self.cross_attention = text == "cross_attention"
+        self.cross_attention, self.reads_text = text == "cross_attention", text != "none"
         norm = PlainNorm if time == "none" and text != "mean" else AdaptiveNorm  # nothing to adapt to
         self.blocks = nn.ModuleList(
             Block(width, num_heads, mlp_ratio, dropout, attention_dropout, cross_width, norm)
@@ -117,17 +121,35 @@ class ViTPredictor(nn.Module):
     def forward(
         self, features: Features, t: Float[Tensor, "B"], cost: Float[Tensor, "B"] | None = None
     ) -> Beta:
-        features = features.map(lambda x: x.to(self.class_token.dtype))
-        tokens = torch.cat(
-            [self.norm_first(features.first), self.norm_last(features.last)], dim=-1
-        )  # (B, N, 2D)
-        patches = patchify(tokens_to_map(tokens, features.hw), self.patch_size)
-        x = torch.cat([self.class_token.expand(len(t), -1, -1), self.patch(patches) + self.positions], dim=1)
+        features = self.digest(features).map(lambda x: x.to(self.class_token.dtype))
+        patches = self.patch(self.patches(features)) + self.positions
+        x = torch.cat([self.class_token.expand(len(t), -1, -1), patches], dim=1)
         cond = self.condition(features, t)
         text = features.text if self.cross_attention else None
         for block in self.blocks:
             x = block(x, cond, text)
         return self.head(self.projection(self.norm(x[:, 0], cond)), cost)
+
+    def digest(self, features: Features) -> Features:
+        """The means of the patches, where nothing else is read of them, in the precision of the features;
+        no time embedding and no text where they are not read. What is digested already stays as it is."""
+        temb = features.temb.new_empty(len(features.temb), 0) if self.temb is None else features.temb
+        text = features.text if self.reads_text else None
+        first, last, hw = features.first, features.last, features.hw
+        if self.pools and hw != self.hw:
+            first, last = self.pooled(self.norm_first, first, hw), self.pooled(self.norm_last, last, hw)
+            hw = self.hw
+        return Features(first, last, temb, text, hw)
+
+    def pooled(self, norm: nn.Module, tokens: Float[Tensor, "B N D"], hw: tuple[int, int]) -> Tensor:
+        return pool_tokens(norm(tokens.to(self.class_token.dtype)), hw, self.patch_size).to(tokens.dtype)
+
+    def patches(self, features: Features) -> Float[Tensor, "B M P"]:
+        """What the patch embedding reads, one row a patch."""
+        if self.pools:
+            return torch.cat([features.first, features.last], dim=-1)
+        tokens = torch.cat([self.norm_first(features.first), self.norm_last(features.last)], dim=-1)
+        return patchify(tokens_to_map(tokens, features.hw), self.patch_size)  # of (B, N, 2D)
 
     def condition(self, features: Features, t: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
         """What modulates the blocks: the time and the mean of the conditioning tokens, where asked for."""

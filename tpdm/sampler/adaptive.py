@@ -1,18 +1,17 @@
-"""Times drawn sample by sample: rollout, its replay, and the sampler that runs a trained predictor."""
+"""Times drawn sample by sample: the rollout, and the sampler that runs a trained predictor."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Beta
 
 from tpdm.registry import Positive, Range, register
 from tpdm.sampler.integrate import Step, integrate
 from tpdm.sampler.noise import generators
-from tpdm.types import Condition, DenoiserLike, Features, Rollout, TimePredictor, Trajectory
+from tpdm.types import Condition, DenoiserLike, Features, Kept, Rollout, TimePredictor, Trajectory
 
 Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samples they are) -> ratio (R,)
 
@@ -82,8 +81,10 @@ class AdaptiveSampler:
         log_prob = torch.zeros_like(ratio)
         drawn = torch.zeros_like(ratio, dtype=torch.bool)
         kept: list[Features] = []
+        digest = getattr(predictor, "digest", whole) if keep_features else whole
 
         def next_time(features: Features, t: Tensor, rows: Tensor, k: int) -> Tensor:
+            features = digest(features)
             dist = asked(predictor, features, t, cost, rows)
             r = draw(dist, rows).clamp(self.min_ratio, self.max_ratio)
             ratio[rows, k], log_prob[rows, k], drawn[rows, k] = r, dist.log_prob(r), True
@@ -94,7 +95,7 @@ class AdaptiveSampler:
         bounds = (min(self.max_steps, self.max_nfe or self.max_steps), self.t_min, self.end == "residual")
         trajectory = integrate(denoiser, noise, cond, next_time, self.step, *bounds)
         k = trajectory.alive.shape[1]
-        features = Features.cat(kept) if kept else None
+        features = Kept.whole(kept) if kept else None
         return Rollout(trajectory, ratio[:, :k], log_prob[:, :k], drawn[:, :k], features, cost)
 
 
@@ -103,26 +104,9 @@ def asked(predictor: TimePredictor, features: Features, t: Tensor, cost: Tensor 
     return predictor(features, t) if cost is None else predictor(features, t, cost[rows])
 
 
-def replay(predictor: TimePredictor, rollout: Rollout) -> tuple[Beta, Float[Tensor, "B"]]:
-    """Scores the stored ratios under `predictor` in one batch: its Beta for every drawn row, step-major, and
-    log p of each trajectory."""
-    assert rollout.features is not None, "this rollout kept no features"
-    step, row = rollout.drawn.T.nonzero(as_tuple=True)  # step-major, as the features were kept
-    dist = asked(predictor, rollout.features, rollout.trajectory.t[row, step], rollout.cost, row)
-    log_prob = dist.log_prob(rollout.ratio[row, step])
-    return dist, log_prob.new_zeros(len(rollout.ratio)).index_add(0, row, log_prob)
-
-
-def select(rollout: Rollout, rows: Int[Tensor, "R"]) -> Rollout:
-    """Some of a rollout's trajectories, with their features; `rows` ascend."""
-    chosen = torch.zeros(len(rollout.ratio), dtype=torch.bool, device=rows.device).index_fill(0, rows, True)
-    row = rollout.drawn.T.nonzero()[:, 1]  # of each kept feature
-    features = None if rollout.features is None else rollout.features[chosen[row]]
-    trajectory = Trajectory(*(getattr(rollout.trajectory, f.name)[rows] for f in fields(Trajectory)))
-    cost = None if rollout.cost is None else rollout.cost[rows]
-    return Rollout(
-        trajectory, rollout.ratio[rows], rollout.log_prob[rows], rollout.drawn[rows], features, cost
-    )
+def whole(features: Features) -> Features:
+    """What a predictor needs that does not say what it needs."""
+    return features
 
 
 def mode(dist: Beta, rows: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from torch.distributions import Beta
 
 from tpdm.data.loader import Data
 from tpdm.registry import Positive, register
-from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample
+from tpdm.sampler.adaptive import AdaptiveSampler, sample
+from tpdm.sampler.replay import replay
 from tpdm.suite.plain import Walker, plain_replay, plain_rollout
 from tpdm.suite.ratio import Measured, Ratio
 from tpdm.types import DataShape, DenoiserLike, Rollout, TimePredictor

@@ -15,7 +15,8 @@ from tpdm.optimizer import Optimizer
 from tpdm.registry import Fraction, NonNegative, Positive, Range, register
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.memory import memory_for
-from tpdm.sampler.adaptive import AdaptiveSampler, replay, sample, select
+from tpdm.sampler.adaptive import AdaptiveSampler, sample
+from tpdm.sampler.replay import Replay, select
 from tpdm.trainer.pool import Pool
 from tpdm.trainer.stage import Stage, Stateful
 from tpdm.trainer.watch import Watch
@@ -32,7 +33,8 @@ class Judged(NamedTuple):
 @register("trainer", "predictor")
 class PredictorTrainer:
     """One update explores with `samples` trajectories for each of `prompts` conditions (per process), then
-    takes `epochs` passes over them in `minibatches` parts.
+    takes `epochs` passes over them in `minibatches` parts. At most `replay_rows` steps of a part are scored
+    at once, so that memory does not grow with the steps; None: all of them.
 
     `share_noise` starts the samples of a condition from one noise, so that they differ by their times alone.
     `costs` is the range of a predictor that is told what a step costs: every condition of an update gets one.
@@ -51,6 +53,7 @@ class PredictorTrainer:
         reference_steps: Positive[int],
         epochs: Positive[int],
         minibatches: Positive[int],
+        replay_rows: Positive[int] | None,
         clip: Positive[float],
         advantage_clip: Positive[float],
         entropy: NonNegative[float],
@@ -84,12 +87,13 @@ class PredictorTrainer:
         self.denoiser, self.sampler, self.decode = denoiser, sampler, decode
         self.reward, self.held_out, self.costs = reward, held_out, costs
         self.watch = Watch(max_left_out, guard_window, guard)
-        self.memory = memory_told(prompts, samples, minibatches)
+        self.memory = memory_told(prompts, samples, minibatches, replay_rows)
         self.stage, self.accelerator = stage, stage.accelerator
         self.pool = pool
         self.predictor = predictor.to(self.accelerator.device)
         self.optimizer, self.lr = optimizer(self.predictor.parameters(), max_steps)
-        self.replayed = self.accelerator.prepare_model(self.predictor)  # sums gradients over processes
+        replay = Replay(self.predictor, replay_rows)
+        self.replayed = self.accelerator.prepare_model(replay)  # sums gradients over processes
 
     @staticmethod
     def check(choices: Mapping[str, Any], ranks: int) -> None:
@@ -185,9 +189,9 @@ class PredictorTrainer:
         return {name: torch.stack([stats[name] for stats in seen]).mean() for name in seen[0]}
 
     def score(self, rollout: Rollout, seed: int) -> tuple[Beta, Tensor]:
-        """`replay` under one dropout mask before and after: weights alone move the importance ratio."""
+        """Replayed under one dropout mask before and after: weights alone move the importance ratio."""
         torch.manual_seed(seed)
-        return replay(self.replayed, rollout)
+        return self.replayed(rollout)
 
     def surrogate(
         self, rollout: Rollout, advantage: Tensor, old_log_prob: Tensor, seed: int
@@ -235,19 +239,23 @@ class PredictorTrainer:
             self.stage.tracker.histogram(step, "steps", nfe, self.stage.name)
 
 
-def memory_told(prompts: int, samples: int, minibatches: int) -> dict[str, tuple[str, str]]:
+def memory_told(
+    prompts: int, samples: int, minibatches: int, replay_rows: int | None
+) -> dict[str, tuple[str, str]]:
     """What each half of an update keeps in memory, and what halves that."""
     rows, parts = prompts * samples, f"predictor_trainer.minibatches={minibatches}"
     sizes = f"predictor_trainer.prompts={prompts} times predictor_trainer.samples={samples}"
+    scored = f"the steps of {-(-rows // minibatches)} trajectories ({sizes}, over {parts})"
+    remedy = f"predictor_trainer.minibatches={2 * minibatches} halves them"
+    if replay_rows is not None:
+        scored = f"{replay_rows} steps of trajectories (predictor_trainer.replay_rows={replay_rows})"
+        remedy = f"predictor_trainer.replay_rows={replay_rows // 2 or 1} halves them"
     return {
         "explore": (
             f"{rows} trajectories ({sizes})",
             f"predictor_trainer.prompts={prompts // 2 or 1} halves them",
         ),
-        "improve": (
-            f"the steps of {-(-rows // minibatches)} trajectories ({sizes}, over {parts})",
-            f"predictor_trainer.minibatches={2 * minibatches} halves them",
-        ),
+        "improve": (scored, remedy),
     }
 
 
