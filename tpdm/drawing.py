@@ -15,6 +15,7 @@ from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.published import Published
 from tpdm.published_pipeline import PublishedPipeline
 from tpdm.runtime.atomic import whole_file
+from tpdm.runtime.memory import memory_of
 from tpdm.runtime.plots import png, sample_grid
 from tpdm.sampler.noise import generators
 from tpdm.types import Condition, cat_conditions
@@ -51,7 +52,8 @@ def draw(cfg: dict[str, Any]) -> None:
         sampler = Remembering(sampler)
 
     cond = finished.encoded(asked)  # last, since it may take minutes
-    images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
+    with memory_of(min(len(seeds), cfg["batch_size"]), "images", "batch_size"):
+        images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
     path = Path(cfg["out"]) if cfg["out"] else finished.picture(settings["name"])
     path.parent.mkdir(parents=True, exist_ok=True)
     if images.shape[1] > RGB:

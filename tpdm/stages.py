@@ -23,6 +23,7 @@ from tpdm.registry import build, lookup
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.atomic import write_bytes
+from tpdm.runtime.memory import memory_for
 from tpdm.runtime.plots import png
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import Run
@@ -265,7 +266,11 @@ class Training:
             if targets:
                 steps, rows = settings["reference_steps"], settings["prompts"] * settings["samples"]
                 silent = not self.accelerator.is_main_process
-                pool = with_targets(pool, denoiser, steps, rows, self.accelerator.device, silent)
+                with memory_for(
+                    f"{rows} trajectories of the exact ODE (predictor_trainer.prompts={settings['prompts']})",
+                    f"predictor_trainer.prompts={settings['prompts'] // 2 or 1} halves them",
+                ):
+                    pool = with_targets(pool, denoiser, steps, rows, self.accelerator.device, silent)
                 save_pool(folder, pool)
             stopwatch.save()
         return pool

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tpdm.runtime.fingerprint import tensors_sha256
+from tpdm.runtime.memory import memory_of
 from tpdm.types import DataShape
 
 
@@ -82,7 +83,8 @@ class LatentCodec(ABC):
 
     @torch.no_grad()
     def by_parts(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return torch.cat([function(part) for part in x.split(self.batch_size)])
+        with memory_of(min(len(x), self.batch_size), "images", "codec.batch_size"):
+            return torch.cat([function(part) for part in x.split(self.batch_size)])
 
     def shape_of(self, pixels: DataShape) -> DataShape:
         """Size of the latents of images of this size. Raises ValueError where it cannot encode them."""

@@ -18,6 +18,7 @@ from tpdm.registry import Positive, register
 from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.fingerprint import Fingerprint, ends_sha256
 from tpdm.runtime.hub import published
+from tpdm.runtime.memory import memory_of
 from tpdm.types import Text, TextSpec, cat_conditions
 
 CLIPS, T5 = ("text_encoder", "text_encoder_2"), "text_encoder_3"
@@ -101,6 +102,11 @@ class SD3Text(nn.Module):
             pipeline: Any = StableDiffusion3Pipeline.from_pretrained(
                 self.folder, transformer=None, vae=None, torch_dtype=self.dtype, use_safetensors=True
             ).to(self.device)
+        with memory_of(min(len(captions), self.batch_size), "prompts", "codec.text.batch_size"):
+            return self.answers(pipeline, captions)
+
+    def answers(self, pipeline: Any, captions: Sequence[str]) -> list[Text]:
+        """`batch_size` captions at once, a record for each."""
         parts = []
         for start in range(0, len(captions), self.batch_size):
             prompts = list(captions[start : start + self.batch_size])

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tpdm.runtime.memory import memory_of
 from tpdm.sampler.noise import initial_noise
 from tpdm.types import Condition, Trajectory
 
@@ -48,7 +49,8 @@ def measure(run: Run, problems: Problems, decode: Callable[[Tensor], Tensor]) ->
     for start in range(0, len(problems.cond), problems.batch_size):
         chosen = slice(start, start + problems.batch_size)
         begin = time.perf_counter()
-        parts.append(run(problems.noise[chosen], problems.cond[chosen], problems.seeds[chosen]))
+        with memory_of(len(problems.seeds[chosen]), "images", "evaluation.batch_size"):
+            parts.append(run(problems.noise[chosen], problems.cond[chosen], problems.seeds[chosen]))
         if problems.noise.is_cuda:
             torch.cuda.synchronize()
         seconds += time.perf_counter() - begin

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tpdm.reward.cost import Cost
+from tpdm.runtime.memory import memory_of
 
 
 class Scorer(ABC):
@@ -48,7 +49,8 @@ class Scorer(ABC):
         asked = captions(self, prompts, len(x0))
         starts = range(0, len(x0), self.batch_size)
         parts = [(start, start + self.batch_size) for start in starts]
-        scores = [self.score(x0[a:b].to(self.device), asked[a:b]).float() for a, b in parts]
+        with memory_of(min(len(x0), self.batch_size), "images", "reward.batch_size"):
+            scores = [self.score(x0[a:b].to(self.device), asked[a:b]).float() for a, b in parts]
         return torch.cat(scores).to(x0.device)
 
 

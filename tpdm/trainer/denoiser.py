@@ -15,6 +15,7 @@ from tpdm.optimizer import Optimizer
 from tpdm.parallel import Parallel
 from tpdm.registry import Fraction, Positive, register
 from tpdm.runtime.ema import EMA
+from tpdm.runtime.memory import memory_for
 from tpdm.runtime.sharding import whole
 from tpdm.trainer.stage import Stage, Stateful
 from tpdm.trainer.weights import weights_of
@@ -59,6 +60,7 @@ class DenoiserTrainer:
         self.accelerator = stage.accelerator
         ranks = self.accelerator.num_processes
         check_batch(batch_size, accumulate, ranks)
+        self.memory = memory_told(batch_size // (ranks * accumulate), batch_size, accumulate)
         self.max_steps, self.accumulate, self.clip_norm = max_steps, accumulate, clip_norm
         self.report_every, self.preview_every, self.save_every = report_every, preview_every, save_every
         self.scheduler, self.codec, self.condition, self.density = scheduler, codec, condition, density
@@ -122,11 +124,9 @@ class DenoiserTrainer:
         self.weights.follow()
         for part in range(self.accumulate):
             last = part + 1 == self.accumulate  # processes exchange the gradients of all parts at once
-            with (
-                nullcontext()
-                if last or self.weights.collects_parts
-                else self.accelerator.no_sync(self.network)
-            ):
+            alone = not last and not self.weights.collects_parts
+            apart = self.accelerator.no_sync(self.network) if alone else nullcontext()
+            with apart, memory_for(*self.memory):
                 loss = self.loss(*next(self.batches), generator)
                 self.scaler.scale(loss / self.accumulate).backward()
             self.weights.collect()
@@ -160,6 +160,12 @@ class DenoiserTrainer:
             averaged = whole(self.ema.state_dict())
             if self.accelerator.is_main_process:
                 self.stage.image(step, "samples", self.preview(step, averaged))
+
+
+def memory_told(rows: int, batch_size: int, accumulate: int) -> tuple[str, str]:
+    """What a part of an update keeps in memory, and what halves that."""
+    sizes = f"trainer.batch_size={batch_size} over trainer.accumulate={accumulate}"
+    return f"{rows} samples ({sizes})", f"trainer.accumulate={2 * accumulate} halves them"
 
 
 def check_batch(batch_size: int, accumulate: int, ranks: int) -> None:
