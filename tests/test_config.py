@@ -7,7 +7,7 @@ import pytest
 from tpdm.benchmark import Settings as BenchmarkSettings
 from tpdm.cli import config_dir
 from tpdm.evaluate import Settings as EvaluateSettings
-from tpdm.registry import choices, lookup, names, validate
+from tpdm.registry import Component, choices, lookup, names, validate
 from tpdm.sample import Settings as SampleSettings
 from tpdm.train import Settings
 
@@ -19,6 +19,7 @@ FILES = sorted(
 PUBLISHED = ("image_reward", "pick_score", "clip_score", "hpsv2", "aesthetic")  # rewards with weights
 CAPTIONS = ["data=digit_captions", "model=unet"]
 REACHED_BY = {
+    "search": ["run=somewhere"],
     "sampler/grid": ["sampler=euler"],
     "predictor/arch": ["predictor=hybrid"],
     ("sampler/grid", "respaced"): ["scheduler=ddpm"],
@@ -51,12 +52,19 @@ GROUPS = sorted({group for group, _ in FILES} - {"predictor/arch"})
 COMPONENTS = [(group, name) for group in GROUPS for name in names(group)]
 
 
+class Searching(EvaluateSettings):
+    """A command that looks for schedules."""
+
+    search: Component
+
+
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_a_file_says_all_that_its_component_asks_and_no_more(group, name, composed):
     overrides = [*REACHED_BY.get(group, []), *REACHED_BY.get((group, name), [])]
     if not any("@" in override for override in overrides):
-        overrides.append(f"{group}={name}")
-    config, schema = ("benchmark", BenchmarkSettings) if group == "suite" else ("train", Settings)
+        overrides.append(f"+{group}={name}" if group == "search" else f"{group}={name}")
+    others = {"suite": ("benchmark", BenchmarkSettings), "search": ("evaluate", Searching)}
+    config, schema = others.get(group, ("train", Settings))
     validate(composed(*overrides, config=config), schema)
 
 

@@ -36,6 +36,7 @@ FLOORS = [
     {"assembly"},
     {"evaluation", "suite"},
     {"trainer"},
+    {"search"},
     {
         "model",
         "predictor",

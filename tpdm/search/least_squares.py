@@ -1,0 +1,129 @@
+"""The best static schedules by least squares on where trajectories end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.registry import Positive, register
+from tpdm.runtime.progress import Progress
+from tpdm.search.levels import Table, between, delayed, fall, logits_of, stretched, uniform
+from tpdm.search.problem import Levels, Problem, Walk
+
+SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
+SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
+EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
+SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
+DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
+ENOUGH = 1e-3  # a gain of so small a share of the cost is the last
+
+
+@register("search", "least_squares")
+def least_squares(problem: Problem, num_steps: int, /, iterations: Positive[int]) -> Levels:
+    """The last row of the table."""
+    return table(problem, num_steps, iterations)[num_steps]
+
+
+@torch.no_grad()
+def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> Table:
+    """The best schedule of every number of steps from 1 to `num_steps`, by its N.
+
+    Searched upwards, from the shape of fewer steps and, where it is cheap, from several others; then
+    downwards, as the shape of more steps may be a better start than any. A start has so many `iterations` at
+    most. Raises FloatingPointError where no schedule has a finite cost.
+    """
+    searched = [n for n in range(1, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
+    best = {1: Found(uniform(1), problem.cost(uniform(1)).item())}
+    up, down = list(pairwise(searched)), list(pairwise(reversed(searched[1:])))
+    with Progress(len(up) + len(down), "schedules", silent=silent) as progress:
+        for known, n in [*up, *down]:
+            starts = beginnings(best[known].levels, n)
+            ends = [refined(problem, start, iterations) for start in starts]
+            best[n] = cheapest(ends if known < n else [best[n], *ends])
+            progress.advance(steps=str(n), mse=best[n].cost)
+    return between({n: found.levels for n, found in best.items()})
+
+
+def beginnings(known: Levels, num_steps: int) -> list[Levels]:
+    """Where to begin: the shape of another number of steps and, on the way up, what else is promising.
+
+    Each also behind a short first step, since the first step of a multistep method is one of first order:
+    with and without are valleys of their own.
+    """
+    starts = [stretched(known, num_steps)]
+    if len(known) - 1 > num_steps:
+        return starts
+    starts.append(delayed(stretched(known, num_steps - 1)))
+    if num_steps <= SEVERAL:
+        for shape in SHAPES:
+            starts += [uniform(num_steps) ** shape, delayed(uniform(num_steps - 1) ** shape)]
+    return starts
+
+
+class Found(NamedTuple):
+    levels: Levels
+    cost: float
+
+
+def cheapest(found: Iterable[Found]) -> Found:
+    best = min(found, key=lambda end: end.cost)
+    if not best.cost < torch.inf:
+        raise FloatingPointError(
+            f"no schedule of {len(best.levels) - 1} steps that was met has a finite cost"
+        )
+    return best
+
+
+def refined(problem: Problem, start: Levels, iterations: int) -> Found:
+    """Levenberg-Marquardt (Marquardt 1963) over the logits of the shares that each step takes."""
+    logits, walks = logits_of(start), problem.follow(start)
+    cost, damping = problem.error(walks[-1].x), DAMPING
+    for _ in range(iterations):
+        before = cost
+        gram, slope = normal_equations(problem, logits, walks)
+        scale = torch.diag(gram.diagonal() + torch.finfo(torch.float64).tiny)
+        while damping < STUCK:
+            moved = logits - torch.linalg.solve(gram + damping * scale, slope)
+            trial = problem.follow(fall(moved))
+            if problem.error(trial[-1].x) < cost:
+                break
+            damping *= 4
+        else:
+            break
+        logits, walks, damping = moved, trial, damping / 8
+        cost = problem.error(walks[-1].x)
+        if cost > (1 - ENOUGH) * before:
+            break
+    return Found(fall(logits), cost.item())
+
+
+def normal_equations(
+    problem: Problem, logits: Float[Tensor, "N"], walks: list[Walk]
+) -> tuple[Float[Tensor, "N N"], Float[Tensor, "N"]]:
+    """J^T J and J^T r of the distances r from where the walks end to their targets, in float64."""
+    columns = slopes(problem, fall(logits), walks)
+    residual = (walks[-1].x - problem.target).flatten()
+    of_levels = torch.autograd.functional.jacobian(fall, logits)[1:-1].double()  # (N - 1, N)
+    gram, slope = (columns @ columns.T).double().cpu(), (columns @ residual).double().cpu()
+    return of_levels.T @ gram @ of_levels, of_levels.T @ slope
+
+
+def slopes(problem: Problem, levels: Levels, walks: list[Walk]) -> Float[Tensor, "N-1 R"]:
+    """How all ends, flat, change with each level between the first and the last: forward differences.
+
+    A level matters from the step into it on: what was predicted there is known, and the rest is walked again.
+    """
+    rows = []
+    for k in range(1, len(levels) - 1):
+        moved = levels[k] - SHIFT * torch.minimum(levels[k - 1] - levels[k], levels[k] - levels[k + 1])
+        ends = walks[k].past
+        assert ends is not None, "only a way's start has none"
+        landed = problem.advance(walks[k - 1], ends, moved)
+        x = problem.follow([moved, *levels[k + 1 :]], landed)[-1].x
+        rows.append(((x - walks[-1].x) / (moved - levels[k])).flatten())
+    return torch.stack(rows)

@@ -1,0 +1,86 @@
+"""What a static schedule is searched on: noises, the ends of their exact ODEs, and the step to be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.sampler.integrate import Step
+from tpdm.sampler.step import Past
+from tpdm.scheduler.path import by_noise_level, retimed
+from tpdm.types import Condition, DenoiserLike
+
+Levels = Float[Tensor, "N+1"]
+Level = float | Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """All samples at one level: `past` is what was predicted a step before, None at the start."""
+
+    x: Float[Tensor, "B C H W"]
+    past: Past | None
+
+
+class Problem:
+    """The same levels for every sample; they fall from 1, where the path begins, to 0.
+
+    `target` is where the exact ODE from `noise` ends, and the mean squared distance to it is what a schedule
+    costs. Nothing here turns gradients off: a cost has one in its levels.
+    """
+
+    def __init__(
+        self,
+        denoiser: DenoiserLike,
+        step: Step,
+        noise: Float[Tensor, "B C H W"],
+        cond: Condition,
+        target: Float[Tensor, "B C H W"],
+    ):
+        self.denoiser, self.path, self.step = retimed(denoiser), by_noise_level(denoiser.scheduler), step
+        self.noise, self.cond, self.target = noise, cond, target
+
+    def __len__(self) -> int:
+        return len(self.noise)
+
+    def __getitem__(self, rows: slice) -> Problem:
+        """The same problem on some of its samples."""
+        return Problem(self.denoiser, self.step, self.noise[rows], self.cond[rows], self.target[rows])
+
+    @property
+    def start(self) -> Walk:
+        return Walk(self.noise, None)
+
+    def predict(self, walk: Walk, level: Level) -> Past:
+        """Both ends of the path, as the denoiser sees them where `walk` stands."""
+        t = self.times(level)
+        p = self.denoiser(walk.x, t, self.cond)
+        return Past(p.x0, p.eps, t)
+
+    def advance(self, walk: Walk, ends: Past, level_next: Level) -> Walk:
+        """One step of all samples, from the ends that were predicted where `walk` stands."""
+        return Walk(self.step(self.path, ends, ends.t, self.times(level_next), walk.past), ends)
+
+    def follow(self, levels: Sequence[Level] | Levels, walk: Walk | None = None) -> list[Walk]:
+        """The way along `levels`, from its start or from where `walk` stands: one Walk for each level."""
+        walks = [walk or self.start]
+        for level, level_next in pairwise(levels):
+            walks.append(self.advance(walks[-1], self.predict(walks[-1], level), level_next))
+        return walks
+
+    def times(self, level: Level) -> Float[Tensor, "B"]:
+        t = torch.as_tensor(level, dtype=torch.float32, device=self.noise.device)
+        return (self.path.t_max * t).expand(len(self.noise))
+
+    def error(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
+        """Mean squared distance to the ends of the exact ODEs; infinite where it is no number."""
+        return (x - self.target).square().mean().nan_to_num(nan=torch.inf)
+
+    def cost(self, levels: Sequence[Level] | Levels) -> Float[Tensor, ""]:
+        """What a schedule is judged by."""
+        return self.error(self.follow(levels)[-1].x)
