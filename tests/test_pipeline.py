@@ -2,10 +2,14 @@
 
 import json
 
+import accelerate
+import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from huggingface_hub import constants
 
+from tests.hub import Hub
 from tests.pipelines import SD35, save_pipeline
 from tests.predictor.test_official import published as official_weights
 from tests.reference import reference_draws
@@ -15,11 +19,12 @@ from tpdm.published_pipeline import SAMPLER
 from tpdm.runtime.artifact import save_artifact
 from tpdm.types import FeatureSpec
 
+CPU = torch.device("cpu")
 SPEC = FeatureSpec(16, 16, None, (4, 4))
 CHOICES = {
-    "name": "vit", "width": 16, "depth": 1, "num_heads": 2, "patch_size": 1, "mlp_ratio": 2.0, "dropout": 0.0,
-    "attention_dropout": 0.0, "time": "log_t", "time_width": 16, "text": "none", "projection_width": None,
-    "init_logits": [0.4, 0.6], "logit_cap": 4.0, "epsilon": 1.0,
+    "name": "vit", "width": 16, "depth": 1, "num_heads": 2, "patch_size": 1, "patch_embedding": "linear",
+    "mlp_ratio": 2.0, "dropout": 0.0, "attention_dropout": 0.0, "time": "log_t", "time_width": 16,
+    "text": "none", "projection_width": None, "init_logits": [0.4, 0.6], "logit_cap": 4.0, "epsilon": 1.0,
 }  # fmt: skip
 ASKED = {"height": 32, "width": 32, "max_sequence_length": 16, "output_type": "latent"}
 
@@ -118,6 +123,69 @@ def test_it_is_saved_with_its_card_and_found_again(pipe, tmp_path):
     assert again.figures == pipe.figures
     assert "| reward | 1.5 +- 0.1 |" in (tmp_path / "saved" / "README.md").read_text()
     assert json.loads((tmp_path / "saved" / "tpdm.json").read_text())["sampler"] == SAMPLER
+
+
+def by_layers(pipe):
+    """What `enable_sequential_cpu_offload` does with diffusers' networks; transformers' CLIP does not bear it on
+    a CPU, in diffusers' own pipeline either."""
+    for network in (pipe.pipe.transformer, pipe.pipe.vae):
+        accelerate.cpu_offload(network, CPU)
+    assert all(weight.is_meta for weight in pipe.pipe.transformer.parameters())  # nothing lies in it
+
+
+OFFLOADED = {
+    "models": lambda pipe: pipe.enable_model_cpu_offload(device="cpu"),
+    "layers": by_layers,
+    "groups": lambda pipe: pipe.enable_group_offload(onload_device=CPU, offload_type="leaf_level"),
+}
+
+
+@pytest.mark.parametrize("how", OFFLOADED)
+def test_offloaded_networks_draw_the_same_and_are_read_all_the_same(how, pipe, folders):
+    """Those hooks take the place of each forward; ours on the transformer's parts stay where they are."""
+    words = {"prompt": "a red cat", "negative_prompt": "the dog", "max_steps": 3, "latents": noise()}
+    expected = pipe(**words, **{**ASKED, "output_type": "pt"})
+    away = TPDMPipeline.from_pretrained(folders[0], predictor=folders[1])
+    OFFLOADED[how](away)
+    layer = away.pipe.transformer if how == "models" else away.pipe.transformer.proj_out
+    assert hasattr(layer, "_diffusers_hook" if how == "groups" else "_hf_hook")
+    for _ in range(2):
+        answer = away(**words, **{**ASKED, "output_type": "pt"})
+        torch.testing.assert_close(answer.images, expected.images)
+        assert torch.equal(answer.nfe, expected.nfe)
+
+
+def test_every_output_type_is_the_same_picture(pipe):
+    latents, pt, array, pil = (
+        pipe("a cat", latents=noise(), max_steps=2, **{**ASKED, "output_type": kind}).images
+        for kind in ("latent", "pt", "np", "pil")
+    )
+    vae = pipe.pipe.vae
+    with torch.no_grad():
+        decoded = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
+    torch.testing.assert_close(pt, (decoded / 2 + 0.5).clamp(0, 1))
+    torch.testing.assert_close(torch.from_numpy(array).permute(0, 3, 1, 2), pt)
+    assert np.array_equal(np.asarray(pil[0]), (255 * array[0]).round().astype(np.uint8))
+
+
+def test_it_is_pushed_whole_and_comes_back(pipe, tmp_path, monkeypatch):
+    """By the hub's own client, to a server that keeps what a commit holds."""
+    pipe.figures = {"reward": "1.5 +- 0.1"}
+    with Hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        assert pipe.push_to_hub("me/mine", private=True).endswith("me/mine")
+    assert hub.created == {"name": "mine", "organization": "me", "visibility": "private"}
+    pipe.save_pretrained(tmp_path / "saved")
+    saved = {f.relative_to(tmp_path / "saved").as_posix(): f for f in (tmp_path / "saved").rglob("*")}
+    assert hub.files == {name: file.read_bytes() for name, file in saved.items() if file.is_file()}
+    for name, content in hub.files.items():
+        (tmp_path / "back" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "back" / name).write_bytes(content)
+    again = TPDMPipeline.from_pretrained(tmp_path / "back")
+    assert again.figures == pipe.figures
+    torch.testing.assert_close(
+        again("a cat", latents=noise(), **ASKED).images, pipe("a cat", latents=noise(), **ASKED).images
+    )
 
 
 def test_what_does_not_fit_is_named(folders, pipe, tmp_path):

@@ -127,7 +127,16 @@ class TPDMPipeline:
         return self
 
     def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """One network at a time is where it computes; the others wait in the machine's memory."""
         self.pipe.enable_model_cpu_offload(*args, **kwargs)
+
+    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """One layer at a time is."""
+        self.pipe.enable_sequential_cpu_offload(*args, **kwargs)
+
+    def enable_group_offload(self, *args: Any, **kwargs: Any) -> None:
+        """A group of layers at a time is."""
+        self.pipe.enable_group_offload(*args, **kwargs)
 
     @torch.no_grad()
     def __call__(
