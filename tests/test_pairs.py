@@ -78,6 +78,7 @@ PREDICTORS = {  # with their sizes; vit_small, vit_medium and vit_large are a vi
     "none": [],
 }
 STEPS = groups("sampler/step")
+LENGTHS = {"error_controlled": "max_steps"}  # what says how many steps; num_steps elsewhere
 CHOICES = {
     "model/block": groups("model/block"),
     "predictor": list(PREDICTORS),
@@ -141,7 +142,11 @@ def settings(composed):
     @cache
     def sampler(choice):
         name, _, step = choice.partition(" ")
-        how = [f"sampler/step={step}", "sampler.max_steps=4"] if step else ["sampler.num_steps=3"]
+        how = (
+            [f"sampler/step={step}", "sampler.max_steps=4"]
+            if step
+            else [f"sampler.{LENGTHS.get(name, 'num_steps')}=3"]
+        )
         return {"sampler": composed(f"sampler={name}", *how)["sampler"]}
 
     def settings(row):

@@ -12,7 +12,7 @@ from tpdm.predictor.budget import costs_of
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference
-from tpdm.sampler.fixed import FixedSampler
+from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.types import Codec, CondSpec, FeatureSpec, Scheduler
 
 Config = dict[str, Any]
@@ -132,7 +132,7 @@ def check_adoptable(folder: Path, cfg: Config, codec: Codec) -> None:
 def check_sampler(cfg: Config, path: Scheduler) -> None:
     """Raises ValueError where the sampler cannot train a predictor, or is not for this path."""
     sampler = build("sampler", cfg["sampler"], scheduler=path)
-    if not isinstance(sampler, FixedSampler):
+    if isinstance(sampler, AdaptiveSampler):
         if cfg["predictor"] is not None and sampler.max_steps < 2:
             raise ValueError("sampler.max_steps=1 leaves a predictor nothing to choose; use 2 or more")
         return

@@ -183,5 +183,5 @@ def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
 
 def with_steps(sampler: dict[str, Any], steps: int | None) -> dict[str, Any]:
     """The sampler's config with another number of steps: at most so many where a predictor decides."""
-    key = "max_steps" if sampler["name"] == "adaptive" else "num_steps"
+    key = "max_steps" if "max_steps" in sampler else "num_steps"
     return sampler if steps is None else {**sampler, key: steps}

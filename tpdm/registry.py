@@ -60,6 +60,9 @@ __all__ = [
     "validate",
 ]
 
+FILES = {
+    "sampler/grid": ("learned", "path")
+}  # group -> the component that a file's name stands for, its choice
 BESIDE = {"codec": {"text"}}  # components in a node that are built by themselves, `build("codec/text", ...)`
 ALIASES = {  # node of a config -> group
     "predictor_trainer": "trainer",
@@ -137,6 +140,9 @@ class _Node(Place):
     def component(self, value: Any) -> partial:
         """The class or function that the mapping names, its choices and the facts it asks for bound."""
         known = names(self.group)
+        if self.group in FILES and isinstance(value, str) and value.endswith(".json"):
+            name, key = FILES[self.group]
+            value = {"name": name, key: value}
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise self.error(value, f"a mapping whose `name` is one of {', '.join(known)}")
         if value["name"] not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Protocol
@@ -325,6 +325,28 @@ class Guidance(Protocol):
     def channels(self) -> int | None: ...
 
     def weight(self, scale: float, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]: ...
+
+
+class UnaidedSampler(Protocol):
+    """Noise to samples without a predictor."""
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        ...
+
+    def check(self, path: Scheduler) -> None:
+        """Raises ValueError where it is not for this path."""
+        ...
+
+    def __call__(
+        self,
+        denoiser: DenoiserLike,
+        noise: Float[Tensor, "B C H W"],
+        cond: Condition,
+        seeds: Sequence[int],
+        /,
+    ) -> Trajectory: ...
 
 
 class TimePredictor(Protocol):

@@ -128,7 +128,7 @@ def test_learned_is_read_from_a_file(tmp_path):
     file.write_text(json.dumps([1.0, 0.1, 0.6, 0.0]))
     with pytest.raises(ValueError, match="does not fall from 1 to 0"):
         learned(3)
-    for content in ('{"levels": 3}', '[1, "a", 0]', "[[1, 0]]", "[1, true, 0]"):
+    for content in ('[1, "a", 0]', "[[1, 0]]", "[1, true, 0]"):
         file.write_text(content)
         with pytest.raises(ValueError, match=r"sampler.grid.path=.*grid.json is no JSON list"):
             learned(2)

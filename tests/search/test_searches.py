@@ -75,7 +75,7 @@ def test_slopes_are_the_derivatives_of_the_ends():
     with torch.no_grad():
         found = slopes(problem, levels, problem.follow(levels))
     scale = exact[:, 1:-1].square().mean().sqrt()
-    torch.testing.assert_close(found / scale, exact.T[1:-1] / scale, atol=0.02, rtol=0.05)
+    torch.testing.assert_close(found / scale, exact.T[1:-1] / scale, atol=0.05, rtol=0.05)
 
 
 def test_more_steps_cost_less_and_no_start_is_better():

@@ -12,11 +12,10 @@ from tpdm.evaluation.schedule import along, mean_schedule, shuffled
 from tpdm.evaluation.table import Judge, Row, neighbours
 from tpdm.registry import build
 from tpdm.sampler.adaptive import AdaptiveSampler, mode
-from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.integrate import Step
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level
-from tpdm.types import Condition, DenoiserLike, TimePredictor, Trajectory
+from tpdm.types import Condition, DenoiserLike, TimePredictor, Trajectory, UnaidedSampler
 
 GRIDS: Mapping[str, dict[str, Any]] = {
     "uniform": {"name": "uniform"},
@@ -32,7 +31,7 @@ class Contest:
     def __init__(
         self,
         denoiser: DenoiserLike,
-        sampler: AdaptiveSampler | FixedSampler,
+        sampler: AdaptiveSampler | UnaidedSampler,
         predictors: Mapping[str, TimePredictor],
         problems: Problems,
         decode: Callable[[Tensor], Tensor],
@@ -43,7 +42,7 @@ class Contest:
             runs = {name: partial(by_mode, sampler, p, denoiser) for name, p in predictors.items()}
         else:
             self.own = {}
-            runs = {f"own sampler, {sampler.solver.name}": partial(sampler, denoiser)}
+            runs = {f"own sampler, {sampler.title}": partial(sampler, denoiser)}
         self.fixed = cache(self._fixed)  # (solver, grid, num_steps) -> Result
         self.shown = {name: self.measure(run) for name, run in runs.items()}  # the first one leads
         self.has_predictor = bool(self.own and runs)

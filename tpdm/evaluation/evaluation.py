@@ -14,9 +14,8 @@ from tpdm.evaluation.report import Groups, draw
 from tpdm.evaluation.result import Result, make_problems, measure
 from tpdm.evaluation.table import Judge, render
 from tpdm.sampler.adaptive import AdaptiveSampler
-from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.reference import reference, reference_levels
-from tpdm.types import Codec, Condition, DataShape, DenoiserLike, TimePredictor, Trajectory
+from tpdm.types import Codec, Condition, DataShape, DenoiserLike, TimePredictor, Trajectory, UnaidedSampler
 
 SEEDS = 2**31  # where the noises of evaluation are counted from; training has others
 CAPTION = """{}: MSE to the end of the exact ODE from the same noise{}.
@@ -59,7 +58,7 @@ class Evaluation(ABC):
     def __call__(
         self,
         denoiser: DenoiserLike,
-        sampler: AdaptiveSampler | FixedSampler,
+        sampler: AdaptiveSampler | UnaidedSampler,
         predictors: Mapping[str, TimePredictor],
         folder: Path,
     ) -> dict[str, Any]:

@@ -9,9 +9,19 @@ from torch import Tensor
 from torch.distributions import Beta
 
 from tpdm.registry import Positive, Range, register
-from tpdm.sampler.integrate import Step, integrate
+from tpdm.sampler.integrate import Step, integrate, name_of
 from tpdm.sampler.noise import generators
-from tpdm.types import Condition, DenoiserLike, Features, Kept, Rollout, TimePredictor, Trajectory
+from tpdm.sampler.step import Past
+from tpdm.types import (
+    Condition,
+    DenoiserLike,
+    Features,
+    Kept,
+    Prediction,
+    Rollout,
+    TimePredictor,
+    Trajectory,
+)
 
 Draw = Callable[[Beta, Tensor], Tensor]  # (distribution over R rows, which samples they are) -> ratio (R,)
 
@@ -60,7 +70,7 @@ class AdaptiveSampler:
 
     @property
     def step_name(self) -> str:
-        return getattr(self.step, "func", self.step).__name__
+        return name_of(self.step)
 
     @torch.no_grad()
     def rollout(
@@ -83,8 +93,8 @@ class AdaptiveSampler:
         kept: list[Features] = []
         digest = getattr(predictor, "digest", whole) if keep_features else whole
 
-        def next_time(features: Features, t: Tensor, rows: Tensor, k: int) -> Tensor:
-            features = digest(features)
+        def next_time(p: Prediction, t: Tensor, rows: Tensor, k: int, past: Past | None) -> Tensor:
+            features = digest(p.features)
             dist = asked(predictor, features, t, cost, rows)
             r = draw(dist, rows).clamp(self.min_ratio, self.max_ratio)
             ratio[rows, k], log_prob[rows, k], drawn[rows, k] = r, dist.log_prob(r), True

@@ -58,6 +58,10 @@ class FixedSampler:
         levels = by_noise_level(denoiser.scheduler).t_max * self.grid(self.num_steps)
         return self.along(levels, denoiser, noise, cond, seeds)
 
+    @property
+    def title(self) -> str:
+        return self.solver.name
+
     def check(self, path: Scheduler) -> None:
         """Raises ValueError where the grid does not fall from 1 to 0, or the solver is not for this path."""
         self._walk(path, by_noise_level(path).t_max * self.grid(self.num_steps))

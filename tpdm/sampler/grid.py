@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Positive, Range, register
-from tpdm.runtime.atomic import read_json
+from tpdm.sampler.grid_file import Levels, read_grid
 from tpdm.scheduler.ddpm import VariancePreserving
 from tpdm.types import Scheduler
 
-Levels = Float[Tensor, "N+1"]
 Grid = Callable[[int], Levels]
 Last = Annotated[float, Range(above=0, below=1)]
 
@@ -78,20 +76,8 @@ def beta(num_steps: int, /, a: Positive[float], b: Positive[float]) -> Levels:
 
 @register("sampler/grid", "learned")
 def learned(num_steps: int, /, path: str) -> Levels:
-    """A JSON file that holds one list: num_steps + 1 noise levels from 1 to 0."""
-    content = read_json(Path(path))
-    if not isinstance(content, list) or not all(type(level) in (int, float) for level in content):
-        raise ValueError(f"sampler.grid.path={path} is no JSON list of noise levels, such as [1, 0.4, 0]")
-    levels = torch.tensor(content, dtype=torch.float64)
-    if len(levels) != num_steps + 1:
-        raise ValueError(
-            f"sampler.num_steps={num_steps}, but sampler.grid.path={path} has {len(levels) - 1} steps"
-        )
-    if levels[0] != 1 or levels[-1] != 0 or (levels.diff() >= 0).any():
-        raise ValueError(
-            f"sampler.grid.path={path} does not fall from 1 to 0 step by step: {levels.tolist()}"
-        )
-    return levels.float()
+    """What a search or an export left: a JSON list of num_steps + 1 levels, or a table of such lists by N."""
+    return read_grid(Path(path), num_steps)
 
 
 @register("sampler/grid", "respaced")

@@ -9,16 +9,22 @@ from torch import Tensor
 
 from tpdm.sampler.step import Past
 from tpdm.scheduler.path import by_noise_level, retimed
-from tpdm.types import Condition, DenoiserLike, Features, Trajectory
+from tpdm.types import Condition, DenoiserLike, Prediction, Trajectory
 
 Step = Callable[..., Tensor]
 
 
+def name_of(step: Step) -> str:
+    """The name that a step has in a config, which hands it over as a partial."""
+    return str(getattr(step, "func", step).__name__)
+
+
 class NextTime(Protocol):
-    """Chooses where the rows still alive go next: their features, their t, which samples they are, and k."""
+    """Chooses where the rows still alive go next: what is predicted at their t, which samples they are, k,
+    and what was predicted a step before."""
 
     def __call__(
-        self, features: Features, t: Float[Tensor, "R"], rows: Int[Tensor, "R"], k: int
+        self, p: Prediction, t: Float[Tensor, "R"], rows: Int[Tensor, "R"], k: int, past: Past | None
     ) -> Float[Tensor, "R"]: ...
 
 
@@ -50,7 +56,7 @@ def integrate(
         t = times[rows, k]
         p = denoiser(x, t, cond)
         last = k + 1 == max_steps
-        chosen = next_time(p.features, t, rows, k) if residual or not last else torch.zeros_like(t)
+        chosen = next_time(p, t, rows, k, past) if residual or not last else torch.zeros_like(t)
         t_next = torch.where((chosen < t_min) | last, 0.0, chosen)
         x = step(path, p, t, chosen if residual else t_next, past)
         past = Past(p.x0, p.eps, t)
@@ -71,4 +77,4 @@ def integrate(
 
 def follow(times: Float[Tensor, "B K+1"]) -> NextTime:
     """Visits times that are known beforehand, a row of them per sample."""
-    return lambda features, t, rows, k: times[rows, k + 1]
+    return lambda p, t, rows, k, past: times[rows, k + 1]
