@@ -18,6 +18,7 @@ FLOORS = [
         "stages",
         "codec_training",
         "drawing",
+        "judging",
         "dry_run",
         "measuring",
         "preparing",

@@ -2,12 +2,20 @@
 
 Makes the table of a finished run again, from its files; with ema=false into the run's folder raw/.
 
+With prompts, the run's predictor and fixed schedules draw images of them from the same noises into a folder,
+where rewards judge them: report.html, results.csv, plots, and each image with its times. Started again with
+the same settings, it goes on where it stopped.
+
 Examples:
   python -m tpdm.evaluate run=runs/NAME
   python -m tpdm.evaluate run=runs/NAME batch_size=64
   python -m tpdm.evaluate run=runs/NAME ema=false
   python -m tpdm.evaluate run=runs/NAME nfe=6
   python -m tpdm.evaluate run=runs/NAME device=cuda
+  python -m tpdm.evaluate run=runs/NAME prompt="A beautiful sunset over mountains"
+  python -m tpdm.evaluate run=runs/NAME prompts=prompts.jsonl batch_size=4 max_steps=28 out=judged
+  python -m tpdm.evaluate run=runs/NAME prompts=prompts.txt reward=pick_score reward@clip=clip_score
+  python -m tpdm.evaluate run=runs/NAME prompts=prompts.txt own_rewards=false steps=[4,16,50]
   python -m tpdm.evaluate -m run=runs/ONE,runs/TWO
 """
 
@@ -16,7 +24,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from tpdm.cli import entry
-from tpdm.registry import Component, Positive
+from tpdm.registry import Component, NonNegative, Positive
 
 
 class Settings(TypedDict):
@@ -27,6 +35,17 @@ class Settings(TypedDict):
     batch_size: Positive[int] | None
     nfe: Positive[float] | None
     cost: Positive[float] | None
+    prompt: str | None
+    prompts: str | None
+    samples: Positive[int]
+    seed: NonNegative[int]
+    max_steps: Positive[int] | None
+    steps: list[Positive[int]]
+    guidance_scale: NonNegative[float] | None
+    own_rewards: bool
+    reward: Component | None
+    clip: Component | None
+    out: str | None
     device: Literal["auto", "cpu", "cuda"]
     debug: bool
     launcher: Component
@@ -36,10 +55,15 @@ class Settings(TypedDict):
 def main(cfg: dict[str, Any]) -> None:
     from tpdm.assembly import device_of
     from tpdm.finished import FinishedRun
+    from tpdm.judging import asked_for, judge
 
+    prompts = asked_for(cfg)
     finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
     with finished.run.lock():
-        finished.evaluate_again(cfg["batch_size"], cfg["nfe"], cfg["cost"])
+        if prompts is None:
+            finished.evaluate_again(cfg["batch_size"], cfg["nfe"], cfg["cost"])
+        else:
+            judge(finished, cfg, prompts)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tpdm.sampler.batched import in_batches
 from tpdm.types import Condition, CondSpec
 
 SUMMARY = "summary.json"
+FIGURES = "figures.json"  # of a predictor that was judged by prompts, for its model card
 PREDICTORS = {"predictor": "predictor", "time_only": "sees only t"}  # folder: name in the table
 
 

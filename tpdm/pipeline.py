@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from tpdm.assembly import open_predictor
 from tpdm.denoiser import Denoiser, Guided
+from tpdm.finished import FIGURES
 from tpdm.model.pretrained import Hooked, inner_width
 from tpdm.model_card import model_card
 from tpdm.predictor.budget import at_budget
 from tpdm.published_pipeline import REFERENCE, SAMPLER
 from tpdm.registry import build
 from tpdm.runtime.artifact import save_artifact
+from tpdm.runtime.atomic import read_record
 from tpdm.runtime.hub import published
 from tpdm.runtime.run import Run
 from tpdm.sampler.adaptive import AdaptiveSampler, mode, sample
@@ -259,7 +261,8 @@ def told(root: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         about = json.loads((root / SETTINGS).read_text())
         return about["sampler"], about["figures"]
     config = Run(root).config if (root / "config.yaml").is_file() else None
-    return (SAMPLER if config is None else config["sampler"]), {}
+    figures = read_record(root / FIGURES)["figures"] if (root / FIGURES).is_file() else {}
+    return (SAMPLER if config is None else config["sampler"]), figures
 
 
 def check_width(source: Path, features: FeatureSpec, transformer: Any) -> None:

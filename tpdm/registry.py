@@ -71,6 +71,7 @@ ALIASES = {  # node of a config -> group
     "codec_optimizer": "optimizer",
     "baseline": "predictor",
     "held_out": "reward",
+    "clip": "reward",
 }
 
 _components: dict[tuple[str, str], Callable[..., Any]] = {}

@@ -57,18 +57,18 @@ class Prompts(Endless):
         return list(map(str, labels))
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Raises ValueError with the file, and the line that is none."""
+def read_prompts(path: Path, key: str = "data.path") -> list[str]:
+    """Raises ValueError with the file, which the setting `key` names, and the line that is none."""
     if not path.is_file():
-        raise ValueError(f"data.path={path} does not exist")
+        raise ValueError(f"{key}={path} does not exist")
     try:
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8, at byte {error.start}") from None
-    return [prompt_of(value, where) for where, value in entries(path, content)]
+    return [prompt_of(value, where) for where, value in entries(path, content, key)]
 
 
-def entries(path: Path, content: str) -> Iterator[tuple[str, Any]]:
+def entries(path: Path, content: str, key: str) -> Iterator[tuple[str, Any]]:
     """(where it stands, what it is)."""
     if path.suffix == ".json":
         values = parse_json(content, str(path))
@@ -77,7 +77,7 @@ def entries(path: Path, content: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path}, entry {k}", value) for k, value in enumerate(values))
         return
     if path.suffix not in (".txt", ".jsonl"):
-        raise ValueError(f"data.path={path} is not understood; accepted: .txt, .json, .jsonl")
+        raise ValueError(f"{key}={path} is not understood; accepted: .txt, .json, .jsonl")
     for number, line in enumerate(content.split("\n"), 1):
         if stripped := line.strip():
             where = f"{path}, line {number}"

@@ -1,7 +1,7 @@
-"""Samplers of schedules that are known, and schedules made of others: the mean of many, and the same ones
-dealt to other samples."""
+"""Samplers of schedules that are known, even ones, and those made of others: the mean of many, and the same
+ones dealt to other samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from tpdm.evaluation.result import Run
 from tpdm.sampler.integrate import Step, follow, integrate
+from tpdm.scheduler.flow import Flow
+from tpdm.scheduler.path import NoiseLevelPath
 from tpdm.types import Condition, DenoiserLike, Trajectory
 
 
@@ -40,3 +42,26 @@ def mean_schedule(t: Float[Tensor, "B K+1"], nfe: Int[Tensor, "B"], num_steps: i
 def shuffled(t: Float[Tensor, "B K+1"], generator: torch.Generator) -> Float[Tensor, "B K+1"]:
     """The same schedules, each given to another sample."""
     return t[torch.randperm(len(t), generator=generator).to(t.device)]
+
+
+def even(path: Flow | NoiseLevelPath, counts: Sequence[int]) -> Float[Tensor, "B K+1"]:
+    """For each sample so many steps at even positions on the path, which is bent as it was for training."""
+    return _levels(counts, lambda position: path.warp(position))
+
+
+def uniform(path: Flow | NoiseLevelPath, counts: Sequence[int]) -> Float[Tensor, "B K+1"]:
+    """For each sample so many steps of even noise levels."""
+    return _levels(counts, lambda position: path.t_max * position)
+
+
+def dealt(total: int, count: int) -> list[int]:
+    """`total` steps over `count` samples, as evenly as whole numbers go: their mean is exactly that."""
+    return [(k + 1) * total // count - k * total // count for k in range(count)]
+
+
+def _levels(counts: Sequence[int], level: Callable[[Tensor], Tensor]) -> Float[Tensor, "B K+1"]:
+    """A row falls to 0 and stays there."""
+    t = torch.zeros(len(counts), max(counts) + 1, dtype=torch.float64)
+    for row, steps in zip(t, counts, strict=True):
+        row[:steps] = level(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1])
+    return t.float()

@@ -1,26 +1,33 @@
-"""A page of one file: a table that can be sorted, a scatter plot, a picture for each row."""
+"""A page of one file: tables that can be sorted, a scatter plot, pictures."""
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from PIL import Image
 
 WIDTH, HEIGHT, MARGIN = 720, 420, 70
+SMALL, LARGE = 128, 256  # sides of a thumbnail in pixels
 STYLE = """
 body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse }
 td, th { padding: .3em .7em; border-bottom: 1px solid #d9d9d9; text-align: right }
 th { cursor: pointer; user-select: none } td:first-child, th:first-child { text-align: left }
 figure { display: inline-block; margin: 1em 1em 0 0 } img { max-width: 20em; image-rendering: pixelated }
+figure.tile { width: 11em; margin: 0 .8em .8em 0; font-size: .8em; vertical-align: top }
+.tile img { width: 100%; image-rendering: auto } .plot img { max-width: 100%; image-rendering: auto }
 circle { fill: #0072b2; fill-opacity: .75 } circle:hover { fill: #d55e00 } svg { max-width: 100% }
 """
 SORT = """
-document.querySelectorAll("th").forEach((head, column) => head.onclick = () => {
-  const body = document.querySelector("tbody"), up = head.dataset.up = head.dataset.up === "1" ? "0" : "1"
-  const key = row => row.cells[column].dataset.value
+document.querySelectorAll("th").forEach(head => head.onclick = () => {
+  const body = head.closest("table").tBodies[0], up = head.dataset.up = head.dataset.up === "1" ? "0" : "1"
+  const key = row => row.cells[head.cellIndex].dataset.value
   const number = row => key(row) === "" ? Infinity : Number(key(row))
   const words = [...body.rows].some(row => isNaN(Number(key(row))))
   const order = words ? (a, b) => key(a).localeCompare(key(b)) : (a, b) => number(a) - number(b)
@@ -44,17 +51,49 @@ def page(
     pictures: Mapping[str, str | None],
 ) -> str:
     """HTML that asks for no other file. `pictures` are base64 PNGs by their caption."""
-    figures = "".join(
-        f"<figure><figcaption>{html.escape(name)}</figcaption>"
-        f'<img alt="" src="data:image/png;base64,{png}"></figure>'
-        for name, png in pictures.items()
-        if png is not None
-    )
+    known = {name: f"data:image/png;base64,{png}" for name, png in pictures.items() if png is not None}
+    return document(title, table(rows), scatter(points, axes), gallery(known))
+
+
+def document(title: str, *parts: str) -> str:
+    """The parts below each other."""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{table(rows)}{scatter(points, axes)}{figures}"
-        f"<script>{SORT}</script></html>\n"
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{''.join(parts)}<script>{SORT}</script></html>\n"
     )
+
+
+def gallery(pictures: Mapping[str, str], heading: str = "", kind: Literal["", "tile", "plot"] = "") -> str:
+    """Figures beside each other; `pictures` are addresses of images by their captions."""
+    above = f"<h3>{html.escape(heading)}</h3>" if heading else ""
+    return above + "".join(
+        f'<figure class="{kind}"><figcaption>{html.escape(name)}</figcaption>'
+        f'<img alt="" src="{url}"></figure>'
+        for name, url in pictures.items()
+    )
+
+
+def embedded(image: Image.Image) -> str:
+    """The image itself as an address."""
+    return _address(image, "PNG")
+
+
+def thumbnail(image: Image.Image) -> str:
+    """The same of a size to be looked at: a large one made small, the pixels of a small one squares."""
+    if max(image.size) > LARGE:
+        image = image.copy()
+        image.thumbnail((LARGE, LARGE))
+        return _address(image, "JPEG")
+    factor = max(1, SMALL // max(image.size))
+    return _address(
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST), "PNG"
+    )
+
+
+def _address(image: Image.Image, kind: str) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, quality=90)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

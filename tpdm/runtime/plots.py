@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,14 @@ SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
 Given = ParamSpec("Given")
+
+
+class Measured(NamedTuple):
+    """A mean number of denoiser calls, a mean there, and its standard error; NaN where it is not known."""
+
+    nfe: float
+    mean: float
+    error: float
 
 
 def styled(draw: Callable[Given, Image.Image]) -> Callable[Given, Image.Image]:
@@ -165,6 +173,21 @@ def curves(
         axes.axvline(x, color=INK, linewidth=1.4, linestyle="--", label=name)
     if len(series) > 1 or marks:
         axes.legend()
+    return _picture(axes)
+
+
+@styled
+def against_calls(series: Mapping[str, Sequence[Measured]], ylabel: str) -> Image.Image:
+    """Each one's means against the calls they took, as a line where there are several, with error bars."""
+    axes = _axes("", "denoiser calls (NFE)", ylabel)
+    for (name, points), colour in zip(series.items(), cycle(OKABE_ITO), strict=False):
+        nfe, mean, error = (np.asarray(column) for column in zip(*sorted(points), strict=True))
+        size = 6 if len(points) > 1 else 11
+        axes.errorbar(
+            nfe, mean, np.nan_to_num(error), color=colour, label=name, marker="o", markersize=size, capsize=4
+        )
+    axes.set_xlim(0, None)
+    axes.legend()
     return _picture(axes)
 
 
