@@ -1,5 +1,6 @@
 """Text to image through the commands: trained, drawn by a prompt, evaluated, and what is refused."""
 
+import csv
 import sys
 
 import numpy as np
@@ -14,13 +15,15 @@ from PIL import Image
 from tests.codec.published import save_clip, save_t5
 from tests.data.pictures import encoded
 from tests.runs import LOOPS, PREDICTOR, command
-from tpdm import sample, train
+from tpdm import evaluate, sample, train
 from tpdm.assembly import Assembly, load_denoiser
 from tpdm.cli import entry, quoted
 from tpdm.dry_run import sizes_of
 from tpdm.finished import FinishedRun
 from tpdm.runtime.artifact import load_artifact
 from tpdm.sample import Settings
+from tpdm.sampler.noise import initial_noise
+from tpdm.sampler.reference import reference
 
 CPU = torch.device("cpu")
 DATA = ("data=digit_captions", "codec/text=transformer_text", "codec.text.width=16", "codec.text.num_heads=2")
@@ -94,6 +97,27 @@ def test_a_prompt_for_each_seed(asked):
 
 def test_a_predictor_draws_too(drawn):
     assert drawn("prompt=a three").std() > 0
+
+
+def test_its_predictor_is_judged_by_prompts_too(run, tmp_path):
+    """By the distance to where the ODE is taken for it in training."""
+    asked = ("prompt=a bold three, tilted left", "samples=2", "max_steps=4", "steps=[2]")
+    ended = command(evaluate.main, f"run={run}", *asked, f"out={tmp_path / 'a'}")
+    assert ended.status == 0, ended.err
+    rows = list(csv.DictReader((tmp_path / "a" / "results.csv").open()))
+    assert [row["schedule"] for row in rows] == [
+        n for n in ("predictor", "2 steps", "mean NFE") for _ in "01"
+    ]
+
+    finished = FinishedRun.open(str(run), CPU, True)
+    cond = finished.encoded(["a bold three, tilted left"] * 2)
+    sampler = finished.sampler({**finished.cfg["sampler"], "max_steps": 4}, None)
+    images, nfe = finished.sample(sampler, [0, 1], cond, 2.0, finished.cfg["guidance"], 2)
+    guided = finished.assembly.guided(finished.denoiser, 2.0, finished.cfg["guidance"])
+    end = reference(guided, initial_noise([0, 1], finished.assembly.shape), cond, 2)
+    expected = -(images - finished.assembly.codec.decode(end)).square().mean((1, 2, 3))
+    torch.testing.assert_close(torch.tensor([float(row["trajectory"]) for row in rows[:2]]), expected)
+    assert [int(row["nfe"]) for row in rows[:2]] == nfe.tolist()
 
 
 def test_a_denoiser_loads_without_its_data(run, monkeypatch):
