@@ -126,8 +126,8 @@ def test_it_is_saved_with_its_card_and_found_again(pipe, tmp_path):
 
 
 def by_layers(pipe):
-    """What `enable_sequential_cpu_offload` does with diffusers' networks; transformers' CLIP does not bear it on
-    a CPU, in diffusers' own pipeline either."""
+    """What `enable_sequential_cpu_offload` does with diffusers' networks; transformers' CLIP does not bear it
+    on a CPU, in diffusers' own pipeline either."""
     for network in (pipe.pipe.transformer, pipe.pipe.vae):
         accelerate.cpu_offload(network, CPU)
     assert all(weight.is_meta for weight in pipe.pipe.transformer.parameters())  # nothing lies in it

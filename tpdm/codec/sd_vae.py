@@ -74,7 +74,8 @@ def find(path: str) -> Path:
         if given.is_dir()
         else downloaded(path, [*FILES, *(f"vae/{name}" for name in FILES)], "codec.path")
     )
-    inside = not (root / CONFIG).is_file() and (root / "vae").is_dir()
+    pipeline = (root / "model_index.json").is_file() or (root / "vae").is_dir()
+    inside = pipeline and not (root / CONFIG).is_file()
     folder = root / "vae" if inside else root
     for name in FILES:
         if not (folder / name).is_file():

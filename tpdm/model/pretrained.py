@@ -169,7 +169,9 @@ def check_lora(lora: str | None) -> None:
     if lora is None:
         return
     if not lora_files(Path(lora)):
-        raise ValueError(f"model.lora={lora} has no .safetensors; accepted: a file, or a folder with one")
+        raise ValueError(
+            f"model.lora={lora} has no .safetensors; accepted: such a file, or a folder with one"
+        )
     try:
         import peft  # noqa: F401
     except ImportError:
@@ -190,4 +192,6 @@ def add_lora(network: Any, file: Path) -> None:
 
 
 def lora_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    """Those of safetensors alone: a pickle may run code."""
+    found = [path] if path.is_file() else sorted(path.glob("*"))
+    return [file for file in found if file.suffix == ".safetensors"]
