@@ -17,6 +17,7 @@ from tpdm.search.problem import Levels, Problem, Walk
 
 SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
 SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
+PART = 64  # samples that tell the valleys apart
 EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
 DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
@@ -33,32 +34,34 @@ def least_squares(problem: Problem, num_steps: int, /, iterations: Positive[int]
 def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> Table:
     """The best schedule of every number of steps from 1 to `num_steps`, by its N.
 
-    Searched upwards, from the shape of fewer steps and, where it is cheap, from several others; then
-    downwards, as the shape of more steps may be a better start than any. A start has so many `iterations` at
-    most. Raises FloatingPointError where no schedule has a finite cost.
+    Searched upwards on a part of the samples, from the shape of fewer steps and several others; then
+    downwards on all of them, from what was found and from the shape of more steps. A start has so many
+    `iterations` at most. Raises FloatingPointError where no schedule has a finite cost.
     """
-    searched = [n for n in range(1, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
-    best = {1: Found(uniform(1), problem.cost(uniform(1)).item())}
-    up, down = list(pairwise(searched)), list(pairwise(reversed(searched[1:])))
-    with Progress(len(up) + len(down), "schedules", silent=silent) as progress:
-        for known, n in [*up, *down]:
-            starts = beginnings(best[known].levels, n)
-            ends = [refined(problem, start, iterations) for start in starts]
-            best[n] = cheapest(ends if known < n else [best[n], *ends])
-            progress.advance(steps=str(n), mse=best[n].cost)
-    return between({n: found.levels for n, found in best.items()})
+    searched = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
+    part, best = problem[:PART], {1: uniform(1)}
+    with Progress(2 * len(searched), "schedules", silent=silent) as progress:
+        for below, n in pairwise([1, *searched]):
+            best[n] = cheapest(part, beginnings(best[below], n), iterations).levels
+            progress.advance(steps=str(n))
+        above = None
+        for n in reversed(searched):
+            starts = [best[n]] + ([] if above is None else [stretched(best[above], n)])
+            best[n], cost = cheapest(problem, starts, iterations)
+            progress.advance(steps=str(n), mse=cost)
+            above = n if n <= EACH else None
+    return between(best)
 
 
-def beginnings(known: Levels, num_steps: int) -> list[Levels]:
-    """Where to begin: the shape of another number of steps and, on the way up, what else is promising.
+def beginnings(below: Levels, num_steps: int) -> list[Levels]:
+    """Where to begin on the way up.
 
     Each also behind a short first step, since the first step of a multistep method is one of first order:
-    with and without are valleys of their own.
+    with and without are valleys of their own, and which one is deeper changes with the number of steps.
     """
-    starts = [stretched(known, num_steps)]
-    if len(known) - 1 > num_steps:
-        return starts
-    starts.append(delayed(stretched(known, num_steps - 1)))
+    starts = [stretched(below, num_steps)]
+    if num_steps <= EACH:
+        starts.append(delayed(stretched(below, num_steps - 1)))
     if num_steps <= SEVERAL:
         for shape in SHAPES:
             starts += [uniform(num_steps) ** shape, delayed(uniform(num_steps - 1) ** shape)]
@@ -70,8 +73,9 @@ class Found(NamedTuple):
     cost: float
 
 
-def cheapest(found: Iterable[Found]) -> Found:
-    best = min(found, key=lambda end: end.cost)
+def cheapest(problem: Problem, starts: Iterable[Levels], iterations: int) -> Found:
+    """The best of where these starts lead."""
+    best = min((refined(problem, start, iterations) for start in starts), key=lambda found: found.cost)
     if not best.cost < torch.inf:
         raise FloatingPointError(
             f"no schedule of {len(best.levels) - 1} steps that was met has a finite cost"
