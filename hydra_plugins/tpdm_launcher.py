@@ -1,4 +1,4 @@
-"""Hydra's side of `launcher=slurm` and `launcher=submitit_local`: jobs are composed here, and sent frozen."""
+"""Hydra's side of `launcher=`: the jobs of a sweep are composed here, and run or sent as they are."""
 
 from __future__ import annotations
 
@@ -37,13 +37,20 @@ class TpdmLauncher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         task: Any = self.task_function
+        attempt = functools.partial(task.attempt, debug=bool(self.config.get("debug")))  # type: ignore[union-attr]
 
-        def send() -> None:
-            from tpdm.launcher.launch import launch
+        def begin() -> None:
+            jobs = [(tuple(given), self.frozen(given)) for given in job_overrides]
+            if jobs[0][1]["launcher"]["name"] == "local":
+                from tpdm.launcher.here import run
 
-            launch(task.command, [(tuple(given), self.frozen(given)) for given in job_overrides])
+                run(task.main, jobs, attempt)
+            else:
+                from tpdm.launcher.launch import launch
 
-        task.attempt(send, debug=bool(self.config.get("debug")))  # type: ignore[union-attr]
+                launch(task.command, jobs)
+
+        attempt(begin)
         return []  # nothing for the sweeper to look into: failures were told, and counted
 
     def frozen(self, overrides: Sequence[str]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import zipfile
 
 import pytest
 
+from tpdm import report
 from tpdm.cli import config_dir, entry, quoted
 from tpdm.sample import Settings as SampleSettings
 from tpdm.train import Settings
@@ -20,10 +22,10 @@ def command(monkeypatch, tmp_path, capfd):
     """command(argv, body) -> (exit status, stdout, stderr); its folder must stay empty."""
     monkeypatch.chdir(tmp_path)
 
-    def run(argv, body=lambda cfg: None, config="train", schema=Settings):
+    def run(argv, body=lambda cfg: None, config="train", schema=Settings, first=None):
         monkeypatch.setattr(sys, "argv", [config, *argv])
         try:
-            entry(config, schema)(body)()
+            entry(config, schema, first)(body)()
             status = 0
         except SystemExit as end:
             status = end.code
@@ -49,7 +51,8 @@ def test_a_path_pattern_needs_no_quotes_beyond_those_of_the_shell(command, path)
 
 def test_path_patterns_can_be_swept(command):
     seen = []
-    status, *_ = command(["-m", "data=webdataset", "data.path=/d/{0,1}.tar,/e/[0-9].tar,f"], seen.append)
+    sweep = ["-m", "dry_run=true", "data=webdataset", "data.path=/d/{0,1}.tar,/e/[0-9].tar,f"]
+    status, *_ = command(sweep, seen.append)
     assert (status, [cfg["data"]["path"] for cfg in seen]) == (0, ["/d/{0,1}.tar", "/e/[0-9].tar", "f"])
 
 
@@ -151,17 +154,35 @@ def test_an_interrupt_ends_with_130_and_adds_nothing(command):
     assert command([], raising(KeyboardInterrupt())) == (130, "", "")
 
 
-def test_jobs_of_a_sweep_have_their_own_runs_and_outlive_each_other(command):
-    seen = []
+def test_jobs_of_a_sweep_have_their_own_runs_and_outlive_each_other(command, tmp_path_factory):
+    """They share denoisers, are reported, and the same command again runs what is missing."""
+    runs, seen = tmp_path_factory.mktemp("runs"), []
 
     def body(cfg):
-        seen.append((cfg["seed"], cfg["run_name"]))
+        seen.append((cfg["seed"], cfg["runs"], cfg["run_name"], cfg["denoisers"]))
         if cfg["seed"] == 0:
             raise FloatingPointError("loss is nan")
+        summary = runs / "a" / cfg["run_name"] / "summary.json"
+        summary.parent.mkdir()
+        summary.write_text('{"seconds": {}, "commit": null}')
 
-    status, _, err = command(["-m", "seed=0,1", "run_name=a"], body)
-    assert (status, seen) == (1, [(0, "a_0"), (1, "a_1")])
+    sweep = ["-m", "seed=0,1", "run_name=a", f"runs={runs}"]
+    status, _, err = command(sweep, body)
+    folder = f"{runs}/a"
+    assert (status, seen) == (1, [(k, folder, str(k), f"{folder}/denoisers") for k in (0, 1)])
     assert err == "tpdm: error: FloatingPointError: loss is nan\n"
+    _, out, _ = command([folder], main_of(report), "report", report.Settings, "sweep")
+    assert re.search(r"^failed .* 0: FloatingPointError: loss is nan$", out, re.MULTILINE), out
+    assert "1 done, 0 running, 0 queued, 1 failed" in out
+
+    seen.clear()
+    status, out, _ = command(sweep, body)
+    assert (status, [seed for seed, *_ in seen]) == (1, [0])
+    assert f"sweep: {folder}, 2 jobs: 1 done, 1 to run" in out
+
+
+def main_of(entry):
+    return entry.main.__wrapped__
 
 
 def test_an_experiment_is_a_primary_config_beside_the_groups(command, tmp_path):

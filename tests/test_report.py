@@ -3,6 +3,7 @@
 import csv
 import os
 import pickle
+import re
 import shutil
 
 import pytest
@@ -11,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.runs import command
 from tpdm import report
 from tpdm.launcher.sweep import Sent, Sweep
+
+WELL = pickle.dumps(("success", None))  # a job's result
 
 
 @pytest.fixture
@@ -56,12 +59,50 @@ def test_tensorboard_has_a_session_for_each_finished_run(sweep):
     assert {"nfe", "mse", "frechet", "seconds"} <= set(scalars)
 
 
-def test_a_summary_cut_short_is_one_failure_among_the_others(sweep):
-    shutil.copytree(sweep / "a", sweep / "c")
-    (sweep / "c" / "summary.json").write_text('{"tables": {')
-    with pytest.warns(UserWarning, match=r"c/summary.json is not JSON"):
-        ended = command(report.main, str(sweep))
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"tables": {', "is not JSON"),
+        ("[1, 2]", "holds no JSON object"),
+        ("{}", r"is no summary of a run \(KeyError: 'seconds'\)"),
+        ('{"tables": {"all": []}, "seconds": {}, "commit": null}', "is no summary of a run"),
+        ('{"tables": {"all": [{"mse": "low"}]}, "seconds": {}, "commit": null}', "is no summary of a run"),
+        (
+            '{"tables": {"all": [{"mse": NaN}]}, "seconds": {}, "commit": null}',
+            r"is no summary of a run \(ValueError: nan",
+        ),
+        ('{"tables": [1], "seconds": {"all": 1}, "commit": null}', "is no summary of a run"),
+        (None, "is missing"),
+    ],
+)
+def test_a_damaged_summary_is_one_failure_among_the_others(content, told, sweep):
+    """Of a job that said it was well; None: its run's folder went away."""
+    (sweep / "jobs" / f"{2**22 + 2}_0_result.pkl").write_bytes(WELL)
+    if content is not None:
+        shutil.copytree(sweep / "a", sweep / "c")
+        (sweep / "c" / "summary.json").write_text(content)
+    ended = command(report.main, str(sweep))
     assert (ended.status, "1 done, 0 running, 0 queued, 2 failed" in ended.out) == (0, True), ended.err
+    assert re.search(rf"^failed +\d+ +c: .*c/summary\.json {told}", ended.out, re.MULTILINE), ended.out
+    rows = list(csv.DictReader((sweep / "leaderboard.csv").open()))
+    assert [(row["run"], row["state"]) for row in rows] == [("a", "done"), ("b", "failed"), ("c", "failed")]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", WELL[:-4], b"\0" + WELL, b"\xff" * 64, pickle.dumps(1), b"cos\nabort\n(tR."]
+)
+def test_a_damaged_result_is_named_and_runs_nothing(content, sweep):
+    path = sweep / "jobs" / f"{2**22 + 2}_0_result.pkl"
+    path.write_bytes(content)
+    ended = command(report.main, str(sweep))
+    assert (ended.status, "1 done, 0 running, 0 queued, 2 failed" in ended.out) == (0, True), ended.err
+    assert re.search(rf"^failed .* c: {path} cannot be read", ended.out, re.MULTILINE), ended.out
+
+
+def test_a_failed_job_says_why(sweep):
+    ended = command(report.main, str(sweep))
+    assert re.search(r"^failed .* b: Traceback <x>$", ended.out, re.MULTILINE)
+    assert re.search(r"^failed .* c: left no result \(gone\)$", ended.out, re.MULTILINE)
 
 
 def test_what_is_no_sweep_is_named(tmp_path):

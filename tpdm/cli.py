@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.main import get_args_parser
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -76,10 +74,12 @@ def entry(config_name: str, schema: type, first: str | None = None) -> Callable[
 
         @functools.wraps(main)
         def job(cfg: DictConfig) -> None:
-            attempt(lambda: main(_checked(cfg, schema)), debug=bool(cfg.get("debug")))
+            attempt(lambda: main(_plain(cfg, schema)), debug=bool(cfg.get("debug")))
 
-        # for the launcher, which composes jobs here and runs them elsewhere
-        vars(job).update(command=config_name, attempt=attempt, plain=lambda cfg: _plain(cfg, schema))
+        # for the launcher, which composes every job of a sweep before the first one runs
+        vars(job).update(
+            command=config_name, main=main, attempt=attempt, plain=lambda cfg: _plain(cfg, schema)
+        )
         command = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(job)
 
         @functools.wraps(main)
@@ -140,15 +140,6 @@ def _plain(cfg: DictConfig, schema: type) -> dict[str, Any]:
     """The config as dicts and lists, valid."""
     plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     validate(plain, schema)
-    return plain
-
-
-def _checked(cfg: DictConfig, schema: type) -> dict[str, Any]:
-    """The same; a job of a sweep gets a folder of its own."""
-    plain = _plain(cfg, schema)
-    job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN and plain.get("run_name"):
-        plain["run_name"] += f"_{job.job.num}"
     return plain
 
 

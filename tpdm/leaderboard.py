@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import math
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from tpdm.runtime.page import Point, page
 LEADERBOARD, PAGE, HPARAMS = "leaderboard.csv", "report.html", "hparams"
 NUMBERS = ("nfe", "nfe_std", "mse", "frechet", "accuracy", "images_per_second", "seconds")
 BEST_FIRST = "mse"
+NOTHING: Mapping[str, float | None] = dict.fromkeys(NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Row:
     state: str  # queued, running, done, failed
     numbers: Mapping[str, float | None]
     commit: str | None
+    why: str | None = None  # it failed
 
     def cells(self) -> dict[str, Any]:
         return {"run": self.job.name, **self.job.swept, "state": self.state, **self.numbers,
@@ -41,7 +43,7 @@ def report(folder: Path) -> None:
     sweep = Sweep.open(folder)
     table = rows(sweep)
     for row in table:
-        print(f"{row.state:<8} {row.job.id:<12} {row.job.name}")
+        print(f"{row.state:<8} {row.job.id:<12} {row.job.name}" + (f": {row.why}" if row.why else ""))
     counts = {
         state: sum(row.state == state for row in table) for state in ("done", RUNNING, QUEUED, "failed")
     }
@@ -65,22 +67,43 @@ def rows(sweep: Sweep) -> list[Row]:
 
 
 def _row(sweep: Sweep, job: Sent, state: str) -> Row:
-    if sweep.done(job.name):
+    path, results = sweep.folder / job.name / DONE, sweep.results(job)
+    errors = [text for text in results.values() if text is not None]
+    ended = len(results) == job.ranks
+    if sweep.done(job.name) or (ended and not errors and job.summarised):
         try:
-            summary = read_record(sweep.folder / job.name / DONE)
+            return Row(job, "done", *_read(path))
         except ValueError as damage:  # one of many: the others are told of all the same
-            warnings.warn(str(damage), stacklevel=2)
-            return Row(job, "failed", dict.fromkeys(NUMBERS), None)
+            return _failed(job, f"{damage}; without that file the same command makes it again")
+    if ended and errors:
+        return _failed(job, errors[0].rstrip().rpartition("\n")[2])
+    if not ended and state not in (QUEUED, RUNNING):
+        return _failed(job, f"left no result ({state})")
+    return Row(job, "done" if ended else state, NOTHING, None)
+
+
+def _failed(job: Sent, why: str) -> Row:
+    return Row(job, "failed", NOTHING, None, why)
+
+
+def _read(path: Path) -> tuple[dict[str, float | None], str | None]:
+    """The numbers and the commit of a run's summary. Raises ValueError where it is missing or damaged."""
+    summary = read_record(path)
+    try:
         tables = summary.get("tables") or {"": [{}]}  # evaluation=none leaves none
         first = next(iter(tables.values()))[0]
-        numbers = {**first, "seconds": round(sum(summary["seconds"].values()), 1)}
-        return Row(job, "done", {name: numbers.get(name) for name in NUMBERS}, summary["commit"])
-    results = sweep.results(job)
-    if len(results) == job.ranks:
-        state = "done" if not any(results.values()) else "failed"
-    elif state not in (QUEUED, RUNNING):
-        state = "failed"
-    return Row(job, state, dict.fromkeys(NUMBERS), None)
+        found = {**first, "seconds": round(sum(summary["seconds"].values()), 1)}
+        return {name: _number(found.get(name)) for name in NUMBERS}, summary["commit"]
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as wrong:
+        seen = f"{type(wrong).__name__}: {wrong}"
+        raise ValueError(f"{path} is no summary of a run ({seen}); it was cut short or edited") from None
+
+
+def _number(value: Any) -> float | None:
+    """A figure that can be drawn."""
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{value} is no figure")
+    return value
 
 
 def as_csv(table: Sequence[Row]) -> str:
@@ -104,7 +127,7 @@ def as_page(sweep: Sweep, table: Sequence[Row]) -> str:
 
 
 def _picture(path: Path) -> str | None:
-    return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
+    return base64.b64encode(path.read_bytes()).decode() if path.is_file() else None
 
 
 def write_hparams(folder: Path, table: Sequence[Row]) -> None:

@@ -23,7 +23,7 @@ COMMON = {"nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb",
 @register("launcher", "local")
 @dataclass(frozen=True)
 class Here:
-    """This process; Hydra's own launcher runs the jobs one after the other."""
+    """This process, one job after the other."""
 
 
 @register("launcher", "submitit_local")
@@ -45,6 +45,9 @@ class SubmititLocal:
     def at_once(self) -> int | None:
         """How many jobs may be submitted together; None: any number."""
         return self.array_parallelism if self.wait else None
+
+    def check(self) -> None:
+        """Of this machine nothing is needed."""
 
     def submit(self, folder: Path, code: Path, jobs: Sequence[FrozenJob], name: str) -> list[Any]:
         """submitit's handles. A Ctrl-C in this terminal, and its end, are none of the jobs' business."""
@@ -97,15 +100,18 @@ class Slurm:
 
     at_once = None  # SLURM itself counts
 
+    def check(self) -> None:
+        """Raises ValueError where there is no SLURM to send to."""
+        if shutil.which("sbatch") is None:
+            raise ValueError(
+                "launcher=slurm finds no sbatch on the PATH; accepted here: local, submitit_local"
+            )
+
     def submit(self, folder: Path, code: Path, jobs: Sequence[FrozenJob], name: str) -> list[Any]:
         """submitit's handles. Raises ValueError with what sbatch said where it refuses."""
         import submitit
         from submitit.core.utils import FailedJobError
 
-        if shutil.which("sbatch") is None:
-            raise ValueError(
-                "launcher=slurm finds no sbatch on the PATH; accepted here: local, submitit_local"
-            )
         executor = submitit.AutoExecutor(
             folder, "slurm", slurm_max_num_timeout=self.max_num_timeout, slurm_python=python(code)
         )

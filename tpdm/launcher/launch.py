@@ -14,8 +14,19 @@ from tpdm.launcher.clusters import Slurm, SubmititLocal
 from tpdm.launcher.frozen import FrozenJob
 from tpdm.launcher.snapshot import snapshot
 from tpdm.launcher.states import GONE, QUEUED, RUNNING, states
-from tpdm.launcher.sweep import CODE, DENOISERS, JOBS, Failure, Sent, Sweep, folder_of, names_of
+from tpdm.launcher.sweep import (
+    CODE,
+    JOBS,
+    Failure,
+    Sent,
+    Sweep,
+    folder_of,
+    names_of,
+    placed,
+    summarises,
+)
 from tpdm.registry import build
+from tpdm.runtime.atomic import naming
 
 SEEN_ENDED = 3  # polls in a row, since results travel more slowly than states through a network's files
 SLOWEST_POLL_S = 20.0
@@ -35,17 +46,21 @@ class Planned:
     swept: dict[str, str]
     job: FrozenJob
 
+    def sent(self, job_id: str, ranks: int, cluster: str) -> Sent:
+        return Sent(self.name, self.swept, job_id, ranks, cluster, summarises(self.job.cfg))
+
 
 def launch(command: str, jobs: Jobs) -> None:
     """Sends every job that is neither done nor queued; where it waits, SweepFailedError if one fails."""
     launcher: Slurm | SubmititLocal = build("launcher", jobs[0][1]["launcher"])
+    launcher.check()
     sweep = Sweep(folder_of([cfg for _, cfg in jobs]))
     named = names_of([overrides for overrides, _ in jobs])
     with sweep.lock():
         known = sweep.sent()
         under_way = _under_way([known[name] for name, _ in named if name in known and not sweep.done(name)])
         planned = [
-            Planned(name, swept, frozen(command, cfg, launcher, sweep, name, len(jobs)))
+            Planned(name, swept, frozen(command, placed(sweep, cfg, name, len(jobs)), launcher))
             for (name, swept), (_, cfg) in zip(named, jobs, strict=True)
             if not sweep.done(name) and name not in under_way
         ]
@@ -64,14 +79,7 @@ def launch(command: str, jobs: Jobs) -> None:
     _collect(launcher, sweep, code, sent, waiting)
 
 
-def frozen(
-    command: str, cfg: dict[str, Any], launcher: Slurm | SubmititLocal, sweep: Sweep, name: str, jobs: int
-) -> FrozenJob:
-    """The job in its place in the sweep: a training has its run there, and shares denoisers."""
-    if "run_name" in cfg:
-        cfg = {**cfg, "runs": str(sweep.folder), "run_name": name}
-        if jobs > 1 and cfg["denoisers"] is None:
-            cfg["denoisers"] = str(sweep.folder / DENOISERS)
+def frozen(command: str, cfg: dict[str, Any], launcher: Slurm | SubmititLocal) -> FrozenJob:
     return FrozenJob(command, cfg, launcher.timeout_min, launcher.signal_delay_s, launcher.max_num_timeout)
 
 
@@ -90,14 +98,20 @@ def _send(
     chosen: list[Planned] = list(islice(waiting, count))
     if not chosen:
         return []
-    handles = launcher.submit(sweep.folder / JOBS, code, [each.job for each in chosen], sweep.folder.name)
+    with naming(sweep.folder / JOBS):
+        handles = launcher.submit(sweep.folder / JOBS, code, [each.job for each in chosen], sweep.folder.name)
     sent = [
-        Sent(each.name, each.swept, handle.job_id, handle.num_tasks, cluster_of(launcher))
+        each.sent(handle.job_id, handle.num_tasks, cluster_of(launcher))
         for each, handle in zip(chosen, handles, strict=True)
     ]
-    sweep.record(sys.argv, sent)
     for job in sent:
         print(f"job {job.id}: {job.name}", flush=True)
+    try:
+        sweep.record(sys.argv, sent)
+    except OSError:
+        print(f"tpdm: these jobs were sent, and the sweep does not know of them; to cancel: "
+              f"{launcher.how_to_cancel([job.id for job in sent])}", file=sys.stderr)  # fmt: skip
+        raise
     return sent
 
 

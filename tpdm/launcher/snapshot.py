@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
@@ -22,17 +24,33 @@ def snapshot(folder: Path, allow_dirty: bool) -> Path:
         return _copied(folder / "installed")
     commit = _git(checkout, "rev-parse", "HEAD") or ""
     if changed := _git(checkout, "status", "--porcelain"):
+        lines = [line[2:].strip() for line in changed.splitlines()]
         if not allow_dirty:
             raise ValueError(
-                f"{checkout} has changes that are in no commit ({_first(changed)}), and jobs run a commit; "
+                f"{checkout} has changes that are in no commit ({_first(lines)}), and jobs run a commit; "
                 "commit them, or set launcher.allow_dirty=true to run what stands there now"
             )
         commit = _committed_aside(checkout, commit)
     code = folder / commit[:12]
-    if not (code / PACKAGE.name).is_dir():
+    if not code.is_dir():
         _git(checkout, "worktree", "prune")
-        _git(checkout, "worktree", "add", "--force", "--detach", str(code.absolute()), commit)
+        with _prepared(code) as prepared:
+            _git(checkout, "worktree", "add", "--force", "--detach", str(prepared.absolute()), commit)
+            _git(checkout, "worktree", "move", str(prepared.absolute()), str(code.absolute()))
     return code
+
+
+@contextmanager
+def _prepared(code: Path) -> Iterator[Path]:
+    """Where to prepare what is to be at `code` when it is whole; nothing stays if that fails."""
+    prepared = code.with_name(f".{code.name}.{os.getpid()}")
+    try:
+        yield prepared
+    except BaseException:
+        shutil.rmtree(prepared, ignore_errors=True)
+        with suppress(OSError):
+            prepared.parent.rmdir()  # unless it holds others
+        raise
 
 
 def _committed_aside(checkout: Path, parent: str) -> str:
@@ -54,18 +72,16 @@ def _committed_aside(checkout: Path, parent: str) -> str:
 
 def _copied(code: Path) -> Path:
     if not code.is_dir():
-        prepared = code.with_name(f".{code.name}.{os.getpid()}")
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(PACKAGE, prepared / PACKAGE.name, ignore=ignore)
-        prepared.rename(code)
+        with _prepared(code) as prepared:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(PACKAGE, prepared / PACKAGE.name, ignore=ignore)
+            prepared.rename(code)
     return code
 
 
-def _first(changed: str) -> str:
-    """The first changed file of git's list, and how many there are."""
-    lines = changed.splitlines()
-    others = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-    return lines[0][2:].strip() + others
+def _first(lines: list[str]) -> str:
+    """The first of them, and how many there are."""
+    return lines[0] + (f" and {len(lines) - 1} more" if len(lines) > 1 else "")
 
 
 def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None, check: bool = True) -> str | None:
@@ -74,5 +90,6 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None, check
     if done.returncode == 0:
         return done.stdout.rstrip("\n")
     if check:
-        raise ValueError(f"{' '.join(command)} failed: {' '.join(done.stderr.split())}")
+        wrong = [line for line in done.stderr.splitlines() if line.startswith(("error:", "fatal:"))]
+        raise ValueError(f"{' '.join(command)} failed: {_first(wrong or done.stderr.splitlines() or ['?'])}")
     return None

@@ -18,7 +18,7 @@ def states(ids: Iterable[str], cluster: str) -> dict[str, str]:
     ids = list(ids)
     if not ids:
         return {}
-    found = _slurm(ids) if cluster == "slurm" else {job: RUNNING for job in ids if _alive(int(job))}
+    found = _slurm(ids) if cluster == "slurm" else {job: RUNNING for job in ids if _alive(_process(job))}
     return {job: found.get(job, GONE) for job in ids}
 
 
@@ -46,12 +46,17 @@ def _state(word: str) -> str:
     return QUEUED if word in WAITING else RUNNING if word in AT_WORK else word
 
 
+def _process(job: str) -> int:
+    """Of a command that runs its jobs itself, each is `<its id>_<number>`."""
+    return int(job.split("_")[0])
+
+
 def _alive(pid: int) -> bool:
-    """Whether that process lives, and is one of submitit's: ids of dead processes are given away again."""
+    """Whether that process lives, and is one of ours: ids of dead processes are given away again."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)  # a child of ours that ended is a zombie until somebody asks
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return re.search(rb"submitit", file.read()) is not None
+            return re.search(rb"submitit|tpdm", file.read()) is not None
     except OSError:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tpdm.runtime.artifact import config_sha256
-from tpdm.runtime.atomic import read_json, write_json
+from tpdm.runtime.atomic import naming, read_record, write_bytes, write_json
 from tpdm.runtime.run import check_name
 
-MANIFEST, JOBS, CODE, DENOISERS = "sweep.json", "jobs", "code", "denoisers"
+MANIFEST, JOBS, CODE, DENOISERS, LOCK = "sweep.json", "jobs", "code", "denoisers", ".lock"
 DONE = "summary.json"  # the last file of a run
 LONGEST_NAME = 120
 
@@ -30,7 +31,8 @@ class Sent:
     swept: dict[str, str]  # the settings in which the jobs of this sweep differ
     id: str
     ranks: int
-    cluster: str  # launcher.name
+    cluster: str  # who knows its state: slurm, local, here
+    summarised: bool = True  # whether its run's last file is a summary
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,31 @@ class Sweep:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One command at a time sends jobs."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "ab") as file:
+        """One command at a time sends jobs; one that was refused leaves no folder behind."""
+        with naming(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / LOCK, "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(
                     f"{self.folder} is being submitted by another process; wait for it"
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if os.listdir(self.folder) == [LOCK]:
+                    (self.folder / LOCK).unlink()
+                    self.folder.rmdir()
+                fcntl.flock(file, fcntl.LOCK_UN)  # forked processes share it
 
     def sent(self) -> dict[str, Sent]:
-        """Every job that was ever sent, by name; under the newest id."""
+        """Every job that was ever sent, by name, under its newest id. Raises ValueError for damage."""
         path = self.folder / MANIFEST
-        return {entry["name"]: Sent(**entry) for entry in read_json(path)["jobs"]} if path.exists() else {}
+        try:
+            return {job["name"]: Sent(**job) for job in read_record(path)["jobs"]} if path.exists() else {}
+        except (KeyError, TypeError):
+            raise ValueError(f"{path} is no list of jobs; it was cut short or edited") from None
 
     def record(self, command: Sequence[str], jobs: Sequence[Sent]) -> None:
         """Adds jobs, or replaces those of the same name."""
@@ -85,11 +97,19 @@ class Sweep:
     def log(self, job: Sent, rank: int = 0) -> Path:
         return self.folder / JOBS / f"{job.id}_{rank}_log.err"
 
+    def result_path(self, job: Sent, rank: int = 0) -> Path:
+        return self.folder / JOBS / f"{job.id}_{rank}_result.pkl"
+
     def results(self, job: Sent) -> dict[int, str | None]:
         """Of every rank that came to an end: its traceback, None where it succeeded."""
-        paths = {rank: self.folder / JOBS / f"{job.id}_{rank}_result.pkl" for rank in range(job.ranks)}
-        found = {rank: pickle.loads(path.read_bytes()) for rank, path in paths.items() if path.exists()}
-        return {rank: value if outcome == "error" else None for rank, (outcome, value) in found.items()}
+        paths = {rank: self.result_path(job, rank) for rank in range(job.ranks)}
+        return {rank: _result(path) for rank, path in paths.items() if path.exists()}
+
+    def keep_result(self, job: Sent, error: str | None) -> None:
+        """As submitit keeps those of its jobs."""
+        path = self.result_path(job)
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, pickle.dumps(("error", error) if error else ("success", None)))
 
     def failures(self, job: Sent, state: str) -> list[Failure]:
         """Of a job that has ended, in `state`: one for each rank that raised or left no result."""
@@ -104,6 +124,42 @@ class Sweep:
         path = self.log(job, rank)
         text = path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else []
         return "".join(f"\n{line}" for line in ["; its log ends with:", *text]) if text else ""
+
+
+class _Plain(pickle.Unpickler):
+    """A result is words; whatever else a file may hold is not run."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
+
+
+def _result(path: Path) -> str | None:
+    """What a rank raised, None for nothing; of a damaged file, that it is one."""
+    try:
+        with open(path, "rb") as file:
+            outcome, value = _Plain(file).load()
+    except Exception as damage:  # pickle has no error of its own for every damage
+        return f"{path} cannot be read ({type(damage).__name__}: {damage}); it was cut short or edited"
+    return str(value) if outcome == "error" else None
+
+
+def placed(sweep: Sweep, cfg: dict[str, Any], name: str, jobs: int) -> dict[str, Any]:
+    """A training with its run in the sweep's folder, where one of several shares denoisers."""
+    if not trains(cfg):
+        return cfg
+    shared = str(sweep.folder / DENOISERS) if jobs > 1 else None
+    denoisers = cfg["denoisers"] if cfg["denoisers"] is not None else shared
+    return {**cfg, "runs": str(sweep.folder), "run_name": name, "denoisers": denoisers}
+
+
+def trains(cfg: Mapping[str, Any]) -> bool:
+    """Whether that config makes a run."""
+    return "run_name" in cfg and not cfg["dry_run"]
+
+
+def summarises(cfg: Mapping[str, Any]) -> bool:
+    """Whether that run ends with a summary."""
+    return trains(cfg) and cfg["stage"] is None
 
 
 def folder_of(configs: Sequence[Mapping[str, Any]]) -> Path:

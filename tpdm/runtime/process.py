@@ -46,3 +46,9 @@ def join_srun() -> None:
         MASTER_ADDR=first,
         MASTER_PORT=str(FIRST_PORT + step % PORTS),
     )
+
+
+def is_first() -> bool:
+    """Whether this is the process, of those that torchrun or srun started together, which writes."""
+    join_srun()
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,180 @@
+"""Sweeps as they are sent, to an sbatch that counts: what is refused leaves nothing behind."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.runs import ended, started
+from tpdm.launcher import snapshot as module
+from tpdm.launcher.launch import launch
+from tpdm.launcher.sweep import Sweep
+
+SBATCH = """#!/bin/sh
+echo sent >> {log}
+sleep 0.2
+{then}
+echo Submitted batch job 77
+"""
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A committed package of one file, which is what the jobs are to run."""
+    package = tmp_path / "checkout" / "tpdm"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("one = 1\n")
+    for line in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm one"):
+        subprocess.run(["git", "-C", str(package.parent), *line.split()], check=True)
+    monkeypatch.setattr(module, "PACKAGE", package)
+    return package
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """sbatch(then) puts one on the PATH, which runs `then`; sbatch.count() is how often it was called."""
+    log, folder = tmp_path / "sbatch.log", tmp_path / "bin"
+
+    def put(then=""):
+        folder.mkdir(exist_ok=True)
+        (folder / "sbatch").write_text(SBATCH.format(log=log, then=then))
+        (folder / "sbatch").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    put.count = lambda: log.read_text().count("sent") if log.exists() else 0
+    return put
+
+
+@pytest.fixture
+def send(composed, code, tmp_path):
+    """send(runs) sends two jobs."""
+    given = [("predictor=vit", "seed=0"), ("predictor=vit", "seed=1")]
+    settings = ("launcher=slurm", "launcher.wait=false", "run_name=s")
+
+    def send(runs=tmp_path / "runs"):
+        launch("train", [(job, composed(*settings, *job, f"runs={runs}")) for job in given])
+        return Sweep(runs / "s")
+
+    return send
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """disk(options) -> a small file system of its own."""
+    mounted = []
+
+    def disk(options):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("mounting needs a privilege that this user lacks")
+        mounted.append(folder)
+        return folder
+
+    yield disk
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_the_jobs_are_sent_once_with_the_code_that_stands_there(send, sbatch, code):
+    sbatch()
+    sweep = send()
+    assert {name: job.id for name, job in sweep.sent().items()} == {"0": "77_0", "1": "77_1"}
+    [snapshot] = (sweep.folder / "code").iterdir()
+    assert (snapshot / "tpdm" / "__init__.py").read_text() == "one = 1\n"
+    assert sbatch.count() == 1
+
+
+def test_a_machine_without_slurm_is_left_as_it_was(send, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="launcher=slurm finds no sbatch on the PATH; accepted here: local"):
+        send()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_tree_that_is_refused_leaves_no_folder(send, sbatch, code, tmp_path):
+    sbatch()
+    (code / "__init__.py").write_text("two = 2\n")
+    with pytest.raises(ValueError, match="changes that are in no commit"):
+        send()
+    assert (list((tmp_path / "runs").iterdir()), sbatch.count()) == ([], 0)
+
+
+def test_a_folder_that_cannot_be_written(send, sbatch, disk, tmp_path):
+    sbatch()
+    with pytest.raises(OSError, match=r"Read-only file system: '.*disk0/s'"):
+        send(disk("size=1m,ro"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"'.*file/s'"):
+        send(tmp_path / "file")
+    assert sbatch.count() == 0
+
+
+def test_a_disk_too_small_for_the_code(send, sbatch, code, disk):
+    sbatch()
+    (code / "large.py").write_text("#" * 2**20)
+    for line in ("add .", "-c user.name=a -c user.email=a@b commit -qm two"):
+        subprocess.run(["git", "-C", str(code.parent), *line.split()], check=True)
+    small = disk("size=256k")
+    with pytest.raises(ValueError, match=r"failed: error: unable to write file tpdm/large\.py"):
+        send(small)
+    assert (list(small.iterdir()), sbatch.count()) == ([], 0)
+
+
+def test_a_disk_that_is_full_when_the_jobs_are_queued_tells_which_they_are(send, sbatch, disk, capsys):
+    small = disk("size=1m")
+    sbatch(f"cat /dev/zero > {small}/ballast")
+    with pytest.raises(OSError, match=r"No space left on device: '.*s/sweep.json'"):
+        send(small)
+    told = capsys.readouterr()
+    assert "job 77_0: 0\njob 77_1: 1\n" in told.out
+    assert "the sweep does not know of them; to cancel: scancel 77_0 77_1" in told.err
+    (small / "ballast").unlink()
+    assert Sweep(small / "s").sent() == {}
+
+
+def test_the_same_command_twice_at_once_sends_once(send, sbatch, tmp_path, capfd):
+    sbatch()
+
+    def attempt():
+        try:
+            send()
+        except ValueError as refused:
+            print(refused)
+            raise
+
+    first, second = started(attempt), started(attempt)
+    assert sorted((ended(first), ended(second))) == [0, 1]
+    assert "is being submitted by another process; wait for it" in capfd.readouterr().out
+    assert sbatch.count() == 1
+    assert len(Sweep(tmp_path / "runs" / "s").sent()) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"jobs": [{"na', "[]", '{"job": []}', '{"jobs": [{"name": "0"}]}', "\0"]
+)
+def test_a_damaged_list_of_jobs_is_named_and_nothing_is_sent(content, send, sbatch, tmp_path):
+    sbatch()
+    send()
+    path = tmp_path / "runs" / "s" / "sweep.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"runs/s/sweep\.json (is no|holds no).* it was cut short or edited"):
+        send()
+    assert (sbatch.count(), path.read_text()) == (1, content)
+
+
+def test_a_snapshot_that_was_cut_short_is_made_again(send, sbatch, tmp_path, monkeypatch):
+    """The command is killed while git writes the files."""
+    sbatch()
+    (tmp_path / "bin" / "git").write_text(
+        f'#!/bin/sh\n{shutil.which("git")} "$@" || exit\n'
+        'case "$*" in *"worktree add"*) rm "$8/tpdm/__init__.py"; kill -9 $PPID;; esac\n'
+    )
+    (tmp_path / "bin" / "git").chmod(0o755)
+    assert ended(started(send)) == -9
+    assert (sbatch.count(), any((tmp_path / "runs" / "s" / "code").iterdir())) == (0, True)
+    (tmp_path / "bin" / "git").unlink()
+    [whole] = (path for path in (send().folder / "code").iterdir() if not path.name.startswith("."))
+    assert (whole / "tpdm" / "__init__.py").read_text() == "one = 1\n"
