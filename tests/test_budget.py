@@ -2,16 +2,18 @@
 
 import os
 import re
+import shutil
 import signal
 
 import pytest
 import torch
 
 from tests.runs import TINY, at, command, files, forked, last_checkpoint, same, trained
-from tpdm import sample
+from tpdm import evaluate, sample
 from tpdm.finished import FinishedRun
 from tpdm.predictor.budget import build_predictor, kept_budget
 from tpdm.runtime.artifact import load_artifact, read_artifact_config
+from tpdm.runtime.atomic import read_json
 from tpdm.types import CostRange, FeatureSpec
 
 CPU = torch.device("cpu")
@@ -73,6 +75,18 @@ def test_a_cap_holds_for_every_image(run, finished):
     data = opened.data().batch(16, torch.Generator())[1]
     _, nfe = opened.sample(sampler, range(16), data, 1.0, opened.cfg["guidance"], 16)
     assert nfe.max() == 3
+
+
+def test_the_table_stands_at_the_budget_that_is_asked_for(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    nfe = {}
+    for cost in ("1e-5", "1"):
+        ended = command(evaluate.main, f"run={copy}", f"cost={cost}")
+        assert ended.status == 0, ended.err
+        (first, *_) = read_json(copy / "summary.json")["tables"]["all scenes"]
+        nfe[cost] = first["nfe"]
+    assert nfe["1e-5"] == pytest.approx(budget(run).nfe[0], abs=1)
+    assert nfe["1"] == pytest.approx(budget(run).nfe[-1], abs=1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The pipeline that anyone can call, on tiny ones in the published layout, against diffusers' own."""
 
 import json
+from dataclasses import asdict
 
 import accelerate
 import numpy as np
@@ -14,10 +15,11 @@ from tests.pipelines import SD35, save_pipeline
 from tests.predictor.test_official import published as official_weights
 from tests.reference import reference_draws
 from tpdm.pipeline import TPDMPipeline
+from tpdm.predictor.budget import Budget
 from tpdm.predictor.vit import ViTPredictor
 from tpdm.published_pipeline import SAMPLER
 from tpdm.runtime.artifact import save_artifact
-from tpdm.types import FeatureSpec
+from tpdm.types import CostRange, FeatureSpec
 
 CPU = torch.device("cpu")
 SPEC = FeatureSpec(16, 16, None, (4, 4))
@@ -29,10 +31,12 @@ CHOICES = {
 ASKED = {"height": 32, "width": 32, "max_sequence_length": 16, "output_type": "latent"}
 
 
-def save_predictor(folder, spec=SPEC):
+def save_predictor(folder, spec=SPEC, budget=None):
     torch.manual_seed(0)
-    predictor = ViTPredictor(**{key: value for key, value in CHOICES.items() if key != "name"}, features=spec)
+    sizes = {key: value for key, value in CHOICES.items() if key != "name"}
+    predictor = ViTPredictor(**sizes, features=spec, costs=budget and budget.costs)
     config = {"predictor": CHOICES, "features": vars(spec), "denoiser": "of nobody"}
+    config |= {} if budget is None else {"budget": asdict(budget)}
     save_artifact(folder, config, predictor.state_dict())
     return folder
 
@@ -186,6 +190,22 @@ def test_it_is_pushed_whole_and_comes_back(pipe, tmp_path, monkeypatch):
     torch.testing.assert_close(
         again("a cat", latents=noise(), **ASKED).images, pipe("a cat", latents=noise(), **ASKED).images
     )
+
+
+def test_a_budget_is_asked_for_and_a_cap_kept(folders, pipe, tmp_path):
+    budget = Budget(CostRange(1e-4, 1.0), [1e-4, 1.0], [20.0, 3.0])
+    kept = save_predictor(tmp_path / "budgeted", budget=budget)
+    TPDMPipeline.from_pretrained(folders[0], predictor=kept).save_pretrained(tmp_path / "saved")
+    told = TPDMPipeline.from_pretrained(tmp_path / "saved")
+    short, middle, long = (
+        int(told("a cat", latents=noise(), **asked, **ASKED).nfe) for asked in ({"nfe": 3}, {}, {"nfe": 20})
+    )
+    assert short < middle < long
+    assert told("a cat", latents=noise(), cost=1.0, **ASKED).nfe == short
+    assert told("a cat", latents=noise(), nfe=20, max_nfe=short, **ASKED).nfe == short
+    assert pipe("a cat", latents=noise(), max_nfe=2, **ASKED).nfe == 2
+    with pytest.raises(ValueError, match=r"nfe=3 asks for a budget, and this predictor was trained at one"):
+        pipe("a cat", latents=noise(), nfe=3, **ASKED)
 
 
 def test_what_does_not_fit_is_named(folders, pipe, tmp_path):
