@@ -20,6 +20,8 @@ PUBLISHED = ("image_reward", "pick_score", "clip_score", "hpsv2", "aesthetic")  
 CAPTIONS = ["data=digit_captions", "model=unet"]
 REACHED_BY = {
     "search": ["run=somewhere"],
+    "arena": ["run=somewhere", "suite=arena"],
+    ("suite", "arena"): ["run=somewhere"],
     "sampler/grid": ["sampler=euler"],
     "predictor/arch": ["predictor=hybrid"],
     ("sampler/grid", "respaced"): ["scheduler=ddpm"],
@@ -58,13 +60,21 @@ class Searching(EvaluateSettings):
     search: Component
 
 
+PLACES = {"search": "+search", "arena": "+arena@suite.contestants.tried"}
+ELSEWHERE = {  # than in the config of train
+    "suite": ("benchmark", BenchmarkSettings),
+    ("suite", "arena"): ("evaluate", EvaluateSettings),
+    "search": ("evaluate", Searching),
+    "arena": ("evaluate", EvaluateSettings),
+}
+
+
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_a_file_says_all_that_its_component_asks_and_no_more(group, name, composed):
     overrides = [*REACHED_BY.get(group, []), *REACHED_BY.get((group, name), [])]
     if not any("@" in override for override in overrides):
-        overrides.append(f"+{group}={name}" if group == "search" else f"{group}={name}")
-    others = {"suite": ("benchmark", BenchmarkSettings), "search": ("evaluate", Searching)}
-    config, schema = others.get(group, ("train", Settings))
+        overrides.append(f"{PLACES.get(group, group)}={name}")
+    config, schema = ELSEWHERE.get((group, name)) or ELSEWHERE.get(group, ("train", Settings))
     validate(composed(*overrides, config=config), schema)
 
 

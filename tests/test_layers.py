@@ -23,6 +23,7 @@ FLOORS = [
         "measuring",
         "preparing",
         "leaderboard",
+        "competing",
     },
     {
         "check",
@@ -35,7 +36,9 @@ FLOORS = [
         "published_pipeline",
     },
     {"assembly"},
-    {"evaluation", "suite"},
+    {"suite"},
+    {"arena"},
+    {"evaluation"},
     {"trainer"},
     {"search"},
     {

@@ -36,7 +36,7 @@ REFUSED = {
 }
 
 
-OTHERS = ("launcher", "suite", "search")  # groups that training knows nothing of
+OTHERS = ("launcher", "suite", "arena", "search")  # groups that training knows nothing of
 
 
 def groups(name):

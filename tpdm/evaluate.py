@@ -1,6 +1,7 @@
 """python -m tpdm.evaluate run=FOLDER [key=value ...]
 
 Makes the table of a finished run again, from its files; with ema=false into the run's folder raw/.
+suite=arena plays everything that places steps, at every budget, into the folder arena/.
 
 With prompts, the run's predictor and fixed schedules draw images of them from the same noises into a folder,
 where rewards judge them: report.html, results.csv, plots, and each image with its times. Started again with
@@ -16,6 +17,8 @@ Examples:
   python -m tpdm.evaluate run=runs/NAME prompts=prompts.jsonl batch_size=4 max_steps=28 out=judged
   python -m tpdm.evaluate run=runs/NAME prompts=prompts.txt reward=pick_score reward@clip=clip_score
   python -m tpdm.evaluate run=runs/NAME prompts=prompts.txt own_rewards=false steps=[4,16,50]
+  python -m tpdm.evaluate run=runs/NAME suite=arena
+  python -m tpdm.evaluate run=runs/NAME suite=arena suite.targets=[4,6,8] suite.seeds=[0]
   python -m tpdm.evaluate -m run=runs/ONE,runs/TWO
 """
 
@@ -31,6 +34,7 @@ class Settings(TypedDict):
     """What conf/evaluate.yaml holds."""
 
     run: str
+    suite: Component | None
     ema: bool
     batch_size: Positive[int] | None
     nfe: Positive[float] | None
@@ -54,13 +58,16 @@ class Settings(TypedDict):
 @entry("evaluate", Settings)
 def main(cfg: dict[str, Any]) -> None:
     from tpdm.assembly import device_of
+    from tpdm.competing import compete
     from tpdm.finished import FinishedRun
     from tpdm.judging import asked_for, judge
 
     prompts = asked_for(cfg)
     finished = FinishedRun.open(cfg["run"], device_of(cfg["device"]), cfg["ema"])
     with finished.run.lock():
-        if prompts is None:
+        if cfg["suite"] is not None:
+            print(compete(finished, cfg["suite"], cfg["batch_size"]))
+        elif prompts is None:
             finished.evaluate_again(cfg["batch_size"], cfg["nfe"], cfg["cost"])
         else:
             judge(finished, cfg, prompts)

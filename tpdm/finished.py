@@ -29,8 +29,9 @@ class FinishedRun:
     def __init__(self, run: Run, device: torch.device, ema: bool = True):
         self.run, self.cfg, self.device = run, settings_of(run), device
         self.results = run.folder if ema else run.folder / "raw"  # where tables and pictures go
-        folder = run.folder / ("denoiser" if ema else "denoiser_raw")
-        self.assembly, self.denoiser = load_denoiser(folder, device, DTYPES[self.cfg["inference_dtype"]])
+        self.weights = run.folder / ("denoiser" if ema else "denoiser_raw")
+        dtype = DTYPES[self.cfg["inference_dtype"]]
+        self.assembly, self.denoiser = load_denoiser(self.weights, device, dtype)
 
     @classmethod
     def open(cls, folder: str, device: torch.device, ema: bool) -> "FinishedRun":

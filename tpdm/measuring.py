@@ -33,7 +33,12 @@ def measure(cfg: Config) -> None:
 
 def parts_of(cfg: Config, device: torch.device) -> dict[str, Any]:
     """The facts that the suite asks for; those of a finished run, where one is given."""
-    if "backbone" not in signature(lookup("suite", cfg["suite"]["name"])).parameters:
+    asked = signature(lookup("suite", cfg["suite"]["name"])).parameters
+    if "runner" in asked:
+        raise ValueError(
+            f"suite={cfg['suite']['name']} is no benchmark: python -m tpdm.evaluate run=FOLDER suite=arena"
+        )
+    if "backbone" not in asked:
         return configured(cfg, device) if cfg["run"] is None else finished(cfg["run"], device)
     if cfg["run"] is not None:
         raise ValueError(f"suite={cfg['suite']['name']} trains new weights; leave out run={cfg['run']}")

@@ -72,6 +72,10 @@ ALIASES = {  # node of a config -> group
     "baseline": "predictor",
     "held_out": "reward",
     "clip": "reward",
+    "suite.grids": "sampler/grid",
+    "suite.samplers": "sampler",
+    "suite.searches": "search",
+    "suite.contestants": "arena",
 }
 
 _components: dict[tuple[str, str], Callable[..., Any]] = {}
@@ -134,9 +138,9 @@ class _Node(Place):
     def at(self, name: str) -> _Node:
         if not self.key:
             return _Node(name, ALIASES.get(name, name), self.facts)
-        inner = f"{self.group}/{name}"
+        key, inner = f"{self.key}.{name}", f"{self.group}/{name}"
         known = any(group == inner for group, _ in _components)
-        return _Node(f"{self.key}.{name}", inner if known else self.group, self.facts)
+        return _Node(key, ALIASES.get(key) or (inner if known else self.group), self.facts)
 
     def component(self, value: Any) -> partial:
         """The class or function that the mapping names, its choices and the facts it asks for bound."""

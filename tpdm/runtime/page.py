@@ -63,6 +63,10 @@ def document(title: str, *parts: str) -> str:
     )
 
 
+def paragraphs(texts: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
+
+
 def gallery(pictures: Mapping[str, str], heading: str = "", kind: Literal["", "tile", "plot"] = "") -> str:
     """Figures beside each other; `pictures` are addresses of images by their captions."""
     above = f"<h3>{html.escape(heading)}</h3>" if heading else ""

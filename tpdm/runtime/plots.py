@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -191,6 +191,45 @@ def against_calls(series: Mapping[str, Sequence[Measured]], ylabel: str) -> Imag
     return _picture(axes)
 
 
+class Curve(NamedTuple):
+    """A contestant's results: calls or seconds, and errors."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    bold: bool
+    dashed: bool
+
+
+@styled
+def pareto(series: Sequence[Curve], xlabel: str, ylabel: str, title: str = "") -> Image.Image:
+    """Quality against price, both logarithmic: bold and dashed ones in colour, the others pale, named where
+    they end. Of fewer than a dozen prices each is written below its place."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    axes = _axes(title, xlabel, ylabel, (10.8, 6.4))
+    colours, markers = cycle(OKABE_ITO), cycle("os^DvPX")
+    for curve in sorted(series, key=lambda curve: curve.bold):
+        if curve.bold or curve.dashed:
+            look: dict[str, Any] = {"color": next(colours), "marker": next(markers), "label": curve.name}
+            axes.plot(curve.x, curve.y, linewidth=2, linestyle="--" if curve.dashed else "-", **look)
+            continue
+        axes.plot(curve.x, curve.y, color="#AAAAAA", linewidth=0.9)
+        end = (curve.x[-1], curve.y[-1])
+        axes.annotate(curve.name, end, (4, 0), textcoords="offset points", fontsize=8, color="#777777")
+    axes.set(xscale="log", yscale="log")
+    prices = sorted({x for curve in series if not curve.bold and not curve.dashed for x in curve.x})
+    if len(prices) < 12:
+        axes.xaxis.set_major_locator(FixedLocator(prices))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
+    axes.margins(x=0.09)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(loc="outside right upper")
+    return _picture(axes)
+
+
 def gif(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = 250) -> None:
     """An endless loop over `frames`, of which the last stays for two seconds."""
     first, *rest = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
@@ -204,10 +243,10 @@ def png(image: Image.Image, path: Path) -> None:
         image.save(file, "PNG")
 
 
-def _axes(title: str, xlabel: str, ylabel: str) -> Axes:
+def _axes(title: str, xlabel: str, ylabel: str, size: tuple[float, float] = SIZE) -> Axes:
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=SIZE, dpi=DPI, layout="constrained").add_subplot()
+    axes = Figure(figsize=size, dpi=DPI, layout="constrained").add_subplot()
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return axes
 

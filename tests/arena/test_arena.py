@@ -1,0 +1,192 @@
+"""The whole of it, on Gaussians."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.arena.parts import CONTESTANTS, arena
+from tpdm.arena import ring as rings
+from tpdm.arena.store import Store
+from tpdm.sampler import grid
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """One that is finished, and what it says."""
+    one = arena(tmp_path_factory.mktemp("arena"))
+    return one, one()
+
+
+@pytest.fixture(scope="module")
+def ring(played):
+    return played[0].ring(0)
+
+
+def table(one):
+    with open(one.folder / "arena.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def row(one, contestant, target, seed="all"):
+    key = {"contestant": contestant, "target": str(target), "seed": seed}
+    return next(row for row in table(one) if key.items() <= row.items())
+
+
+def test_everybody_is_there_at_every_budget_for_every_seed(played):
+    one, told = played
+    names = {*CONTESTANTS, "uniform", "shifted", "heun"}
+    expected = {(n, str(t), s) for n in names for t in (2, 3, 4) for s in ("all", "0", "1")}
+    assert {(r["contestant"], r["target"], r["seed"]) for r in table(one)} == expected
+    for name in ("report.html", "pareto_nfe.png", "pareto_seconds.png", "schedules.json"):
+        assert (one.folder / name).stat().st_size > 0
+    assert told in (one.folder / "report.html").read_text()
+    assert told.startswith("Mean squared distances to the end of the exact ODE, on 96 held-out noises")
+
+
+def test_static_contestants_have_exactly_the_calls_of_the_budget(played):
+    one, _ = played
+    for name in ("table", "uniform", "shifted", "heun"):
+        for target in (2, 3, 4):
+            assert float(row(one, name, target)["nfe"]) == pytest.approx(target)
+
+
+def test_the_baseline_is_worth_exactly_itself_at_whole_numbers(played):
+    for target in (2, 3, 4):
+        found = row(played[0], "table", target)
+        assert [float(found[k]) for k in ("vs_static", "vs_static_low", "vs_static_high")] == [1, 1, 1]
+
+
+def test_between_whole_numbers_the_baseline_is_the_mixture_of_both(ring):
+    low, high, over = ring.static_around(2.25)
+    assert (low.nfe[0], high.nfe[0], over) == (2, 3, 0.25)
+    assert ring.static_around(3.0)[2] == 0
+    assert ring.static_around(3.0)[0] is ring.static(3)
+
+
+def test_adaptive_ones_meet_the_budget_on_average(played):
+    for target in (2, 3, 4):
+        assert float(row(played[0], "adaptive", target)["nfe"]) == pytest.approx(target, rel=0.15)
+
+
+def test_who_borrows_schedules_has_the_calls_of_their_owner(ring):
+    for target in (2, 3, 4):
+        own = ring.played("adaptive", target).nfe
+        assert torch.equal(ring.played("shuffled", target).nfe.sort().values, own.sort().values)
+        assert torch.equal(ring.played("own_steps", target).nfe, own)
+        assert ring.played("mean_schedule", target).nfe.mean() == pytest.approx(own.mean().item(), rel=1e-5)
+
+
+def test_bounds_hold_below_what_they_bound(played, ring):
+    """The best number of steps below the same for all and below the number that the predictor chose; the best
+    shape below the schedule that it varies."""
+    for target in (2, 3, 4):
+        best = ring.played("oracle_steps", target)
+        low, high, over = ring.static_around(best.nfe.mean().item())
+        assert best.error.mean() <= (1 - over) * low.error.mean() + over * high.error.mean() + 1e-7
+        assert (ring.played("oracle_shape", target).error <= ring.static(target).error + 1e-6).all()
+        assert float(row(played[0], "oracle_steps", target)["vs_static"]) <= 1 + 1e-6
+
+
+def test_three_sets_have_no_noise_in_common(played):
+    one, _ = played
+    sets = [one.draw(seed) for seed in (0, 1)]
+    seeds = [seed for s in sets for part in (s.search, s.matching, s.evaluation) for seed in part.seeds]
+    assert len(seeds) == len(set(seeds)) == 2 * (8 + 32 + 48)
+
+
+def test_started_again_it_repeats_nothing(played, monkeypatch):
+    one, told = played
+    files = sorted(one.store.folder.iterdir())
+
+    def never(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(rings, "measure", never)
+    again = arena(one.folder.parent)
+    assert again() == told
+    assert sorted(one.store.folder.iterdir()) == files
+
+
+def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path, monkeypatch):
+    """Every record is made once, whoever was killed in between, and the numbers are those of one go."""
+    one, _ = played
+    made, keep = [], Store.keep
+
+    def counting(self, label, key, make):
+        def counted():
+            if len(made) >= 12 and "killed" not in made:
+                made.append("killed")
+                raise KeyboardInterrupt
+            record = make()
+            made.append(label)
+            return record
+
+        return keep(self, label, key, counted)
+
+    monkeypatch.setattr(Store, "keep", counting)
+    with pytest.raises(KeyboardInterrupt):
+        arena(tmp_path)()
+    arena(tmp_path)()
+    made.remove("killed")
+    assert len(made) == len(set(made))
+    numbers = [{k: v for k, v in r.items() if "second" not in k and k != "finding_s"} for r in table(one)]
+    again = arena(tmp_path)
+    assert [
+        {k: v for k, v in r.items() if "second" not in k and k != "finding_s"} for r in table(again)
+    ] == numbers
+
+
+def test_other_choices_have_other_results(played, tmp_path):
+    one, _ = played
+    longer = arena(tmp_path, grids={"uniform": grid.cosine})
+    keys = [made.ring(0).key("uniform") for made in (one, longer)]
+    assert keys[0] != keys[1]
+    other = arena(tmp_path, reference_steps=7)
+    assert other.store.deciding != one.store.deciding
+
+
+def test_budgets_are_met_without_a_look_at_errors_of_evaluation(played, tmp_path):
+    """What is found is the same where the ends of the evaluation set are not known at all."""
+    one, _ = played
+    blind = arena(tmp_path)
+    ring, seeing = blind.ring(0), one.ring(0)
+    unknown = replace(ring.sets.evaluation, target=torch.full_like(ring.sets.evaluation.target, math.nan))
+    ring.sets = replace(ring.sets, evaluation=unknown)
+    for name, contestant in ring.contestants.items():
+        if contestant.kind != "bound":
+            for target in (2, 4):
+                assert contestant.enter(ring, target).found == contestant.enter(seeing, target).found, name
+
+
+def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path):
+    one, _ = played
+    found = json.loads((one.folder / "schedules.json").read_text())
+    for name in ("table", "mean_schedule", "shifted"):
+        for levels in found[name]["3"]["0"]["levels"]:
+            path = tmp_path / "grid.json"
+            path.write_text(json.dumps(levels))
+            taken = grid.learned(len(levels) - 1, path=str(path))
+            assert taken.tolist() == levels
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "tabel"}, r"suite\.baseline=tabel is no contestant; accepted: table, adaptive"),
+        ({"grids": {"adaptive": grid.uniform}}, "two contestants are called adaptive"),
+        ({"targets": [2, 30]}, r"suite\.baseline=table .* its table ends at 8 steps"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        arena(tmp_path, **changes)()
+
+
+def test_a_name_that_nobody_has_cannot_be_borrowed_from(tmp_path):
+    others = {name: make for name, make in CONTESTANTS.items() if name != "adaptive"}
+    with pytest.raises(ValueError, match=r"suite\.contestants\.mean_schedule\.of=adaptive is no contestant"):
+        arena(tmp_path, contestants=others)

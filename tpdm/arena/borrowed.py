@@ -1,0 +1,103 @@
+"""An adaptive contestant's schedules without a part of what it knows: what is each part worth?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.ring import Ring, shared
+from tpdm.arena.store import Kept
+from tpdm.evaluation.result import Problems, Run
+from tpdm.evaluation.schedule import mean_schedule, shuffled
+from tpdm.registry import register
+
+
+@dataclass(frozen=True)
+class Borrowed(ABC):
+    """`of` is the name of the other in the arena."""
+
+    of: str
+
+    @abstractmethod
+    def enter(self, ring: Ring, target: int) -> Entry: ...
+
+    @property
+    def kind(self) -> Kind:
+        return "adaptive"
+
+    def leans_on(self) -> tuple[str, ...]:
+        return (self.of,)
+
+    def absent(self, ring: Ring, target: int) -> str | None:
+        return ring.contestants[self.of].absent(ring, target)
+
+
+@register("arena", "mean_schedule")
+@dataclass(frozen=True)
+class MeanSchedule(Borrowed):
+    """The mean of the schedules that the other draws on the matching set, for all samples.
+
+    It has the mean number of calls that the other has on the evaluation set, so that the two are even there.
+    """
+
+    @property
+    def kind(self) -> Kind:
+        return "static"
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        mean = ring.played(self.of, target).nfe.mean().item()
+        found = ring.found(
+            f"mean_schedule_of_{self.of}_{target}",
+            {"mean_schedule": ring.key(self.of), "target": target},
+            lambda: Kept({}, drawn(ring.contestants[self.of].enter(ring, target), ring.sets.matching)),
+        )
+        t, nfe, levels = found.tensors["t"], found.tensors["nfe"], []
+
+        def run_with(num_steps: int) -> Run:
+            times = mean_schedule(t, nfe, num_steps)
+            levels.append((times / ring.runner.t_max).tolist())
+            return ring.along(times)
+
+        return Entry(shared(mean, run_with), {"levels": levels}, found.seconds)
+
+
+@register("arena", "shuffled")
+@dataclass(frozen=True)
+class Shuffled(Borrowed):
+    """The other's schedules, each dealt to another sample."""
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        t = shuffled(ring.played(self.of, target).t, torch.Generator().manual_seed(ring.seed))
+        return Entry([Share(1.0, ring.along(t))], {}, 0.0)
+
+
+@register("arena", "own_steps")
+@dataclass(frozen=True)
+class OwnSteps(Borrowed):
+    """The baseline with as many steps as the other takes, sample by sample: is its shape worth anything?"""
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        return Entry([Share(1.0, ring.along(ring.rows(ring.played(self.of, target).nfe)))], {}, 0.0)
+
+
+def drawn(entry: Entry, problems: Problems) -> dict[str, Tensor]:
+    """Times and calls of an entry's first sampler."""
+    (_, run), *_ = entry.shares
+    return dict(zip(("t", "nfe"), trajectories(run, problems), strict=True))
+
+
+def trajectories(run: Run, problems: Problems) -> tuple[Float[Tensor, "B K+1"], Int[Tensor, "B"]]:
+    parts, size = [], problems.batch_size
+    for start in range(0, len(problems.seeds), size):
+        rows: slice = slice(start, start + size)
+        asked: Sequence[int] = problems.seeds[rows]
+        parts.append(run(problems.noise[rows], problems.cond[rows], asked))
+    longest = max(part.t.shape[1] for part in parts)
+    t = torch.cat([torch.nn.functional.pad(part.t, (0, longest - part.t.shape[1])) for part in parts])
+    return t.cpu(), torch.cat([part.nfe for part in parts]).cpu()

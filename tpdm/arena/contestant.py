@@ -1,0 +1,73 @@
+"""What takes part: an idea of where to step, and what it sends in for a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.evaluation.result import Run
+
+if TYPE_CHECKING:
+    from tpdm.arena.ring import Ring
+
+Kind = Literal["static", "adaptive", "bound"]  # one schedule for all; one for each; nobody can reach it
+
+
+class Share(NamedTuple):
+    """A part of all samples, and the sampler that draws it."""
+
+    weight: float
+    run: Run
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Samplers that together make the calls that a budget allows on average.
+
+    Where no single one does, a share of the samples goes to each: results are the shares' means.
+    """
+
+    shares: Sequence[Share]
+    found: Mapping[str, Any]  # what was found, for a reader: grids as lists of levels, knobs by their names
+    seconds: float  # that finding it took
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an entry made of the evaluation set, sample by sample."""
+
+    nfe: Float[Tensor, "B"]
+    error: Float[Tensor, "B"]  # squared, mean over the state, against the end of the exact ODE
+    t: Float[Tensor, "B K+1"]  # times of the first share
+    scores: Mapping[str, float]  # of the images alone
+    found: Mapping[str, Any]
+    seconds: float
+
+
+class Contestant(Protocol):
+    """One file of this package registers one idea: `@register("arena", "name")`, and conf/arena/name.yaml.
+
+    It is a frozen dataclass, whose fields are its choices: they tell its results from those of others.
+    """
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def leans_on(self) -> tuple[str, ...]:
+        """Other contestants whose results it starts from, by their names in the arena."""
+        ...
+
+    def absent(self, ring: Ring, target: int) -> str | None:
+        """Why it cannot take part in this run, or at this budget; None where it can."""
+        ...
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        """Its samplers at a mean of `target` calls, found on ring.sets.search and ring.sets.matching.
+
+        Only a bound may look at what others made of the evaluation set's errors.
+        """
+        ...

@@ -1,0 +1,86 @@
+"""Bounds: what could be reached by who knew every error beforehand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.ring import Ring
+from tpdm.evaluation.result import measure
+from tpdm.registry import Positive, register
+
+HALVINGS = 60  # of the price
+
+
+@dataclass(frozen=True)
+class Bound(ABC):
+    """Picks from the baseline's results, up to so many steps."""
+
+    most: Positive[int]
+
+    @abstractmethod
+    def enter(self, ring: Ring, target: int) -> Entry: ...
+
+    @property
+    def kind(self) -> Kind:
+        return "bound"
+
+    def leans_on(self) -> tuple[str, ...]:
+        return ()
+
+    def absent(self, ring: Ring, target: int) -> str | None:
+        return None if target <= self.most else f"it picks from up to {self.most} steps"
+
+
+@register("arena", "oracle_steps")
+@dataclass(frozen=True)
+class OracleSteps(Bound):
+    """For each sample the number of the baseline's steps that is best at a price for a step.
+
+    The price is the same for all, and such that the mean is the budget: no other way to share out so many
+    steps has a smaller mean error (Everett 1963).
+    """
+
+    def absent(self, ring: Ring, target: int) -> str | None:
+        return super().absent(ring, target) or ring.contestants[ring.baseline].absent(ring, self.most)
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        errors = torch.stack([ring.static(n).error for n in range(1, self.most + 1)])
+        steps, price = allocate(errors, target)
+        return Entry([Share(1.0, ring.along(ring.rows(steps)))], {"price": price}, 0.0)
+
+
+@register("arena", "oracle_shape")
+@dataclass(frozen=True)
+class OracleShape(Bound):
+    """For each sample the best of some shapes of the baseline's schedule, its levels to these powers."""
+
+    powers: list[Positive[float]]
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        times = ring.static_times(target)
+        shapes = torch.stack([ring.runner.t_max * (times / ring.runner.t_max) ** p for p in self.powers])
+        results = [measure(ring.along(t), ring.sets.evaluation, ring.runner.decode) for t in shapes]
+        best = torch.stack([result.squared_error for result in results]).argmin(0)
+        return Entry([Share(1.0, ring.along(shapes[best.cpu()]))], {"powers": self.powers}, 0.0)
+
+
+def allocate(errors: Float[Tensor, "N B"], mean: float) -> tuple[Int[Tensor, "B"], float]:
+    """Steps of each sample, 1 to N: their mean is at most `mean`, as near to it as one price brings it."""
+
+    def at(price: float) -> Tensor:
+        cost = errors.double() + price * torch.arange(1, len(errors) + 1, dtype=torch.float64)[:, None]
+        return cost.argmin(0) + 1
+
+    low, high = 0.0, float(errors.max() - errors.min()) + 1e-30
+    if at(low).double().mean() <= mean:
+        return at(low), low
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5 if low else high / 1024
+        low, high = (low, middle) if at(middle).double().mean() <= mean else (middle, high)
+    return at(high), high

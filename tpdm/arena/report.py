@@ -1,0 +1,75 @@
+"""What the arena leaves: arena.csv, schedules.json, two plots, and a page with all of it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tpdm.arena.ring import Ring
+from tpdm.arena.standing import Standing
+from tpdm.arena.tournament import Played
+from tpdm.runtime.atomic import write_json, write_text
+from tpdm.runtime.page import document, gallery, paragraphs, table
+from tpdm.runtime.plots import Curve, pareto, png
+
+TABLE, SCHEDULES, PAGE = "arena.csv", "schedules.json", "report.html"
+ERROR = "mean squared error against the exact ODE"
+PLOTS = {"pareto_nfe.png": "mean denoiser calls (NFE)", "pareto_seconds.png": "seconds of an image"}
+
+
+def write_report(
+    folder: Path, title: str, rings: Sequence[Ring], played: Played, text: Sequence[str]
+) -> None:
+    """`text` are the paragraphs of the page; who was absent is told below them."""
+    pooled = [row for row in played.standings if row.seed is None]
+    write_text(folder / TABLE, as_csv(played.standings))
+    write_json(folder / SCHEDULES, schedules(rings, pooled))
+    for (name, xlabel), x in zip(PLOTS.items(), ("nfe", "seconds"), strict=True):
+        png(pareto(curves(pooled, x, rings[0].baseline), xlabel, ERROR), folder / name)
+    missing = [
+        f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in played.absent
+    ]
+    cells = table([row.cells() for row in pooled])
+    plots = gallery({PLOTS[name]: as_url(folder / name) for name in PLOTS}, kind="plot")
+    write_text(folder / PAGE, document(title, paragraphs([*text, *missing]), plots, cells))
+
+
+def as_url(path: Path) -> str:
+    """A picture's own content, for a page that asks for no other file."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def as_csv(standings: Sequence[Standing]) -> str:
+    text = io.StringIO()
+    cells = [row.cells() for row in standings]
+    writer = csv.DictWriter(text, list(cells[0]))
+    writer.writeheader()
+    writer.writerows(cells)
+    return text.getvalue()
+
+
+def schedules(rings: Sequence[Ring], pooled: Sequence[Standing]) -> dict[str, Any]:
+    """{contestant: {budget: {seed: what was found}}}; levels are what sampler/grid=learned reads."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in pooled:
+        at = found.setdefault(row.contestant, {}).setdefault(str(row.target), {})
+        for ring in rings:
+            at[str(ring.seed)] = dict(ring.played(row.contestant, row.target).found)
+    return found
+
+
+def curves(pooled: Sequence[Standing], x: str, baseline: str) -> list[Curve]:
+    """A curve for each contestant, the baseline and those that adapt brought out."""
+    made = []
+    for name in dict.fromkeys(row.contestant for row in pooled):
+        rows = [row for row in pooled if row.contestant == name and getattr(row, x) is not None]
+        if rows:
+            rows.sort(key=lambda row: getattr(row, x))
+            points = [getattr(row, x) for row in rows], [row.mse for row in rows]
+            shown = name == baseline or rows[0].kind == "adaptive"
+            made.append(Curve(name, *points, bold=shown, dashed=rows[0].kind == "bound"))
+    return made

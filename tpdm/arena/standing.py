@@ -1,0 +1,140 @@
+"""Where a contestant stands: its error beside that of the best static schedule at the same mean calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.arena.bootstrap import interval, resampled, trimmed_mean
+from tpdm.arena.borrowed import MeanSchedule
+from tpdm.arena.contestant import Kind, Outcome
+from tpdm.arena.ring import Ring
+
+DRAWS, LEVEL = 2000, 0.95  # drawings of the samples; what share of them an interval holds
+TRIMMED = 0.02  # of the samples left out at each end, in the mean beside the mean
+
+
+class Ratio(NamedTuple):
+    """One mean error over another, and the interval that it lies in."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or ties: the interval holds 1."""
+        return "better" if self.high < 1 else "worse" if self.low > 1 else "ties"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A contestant at one budget, on the samples of one seed or of all (None)."""
+
+    contestant: str
+    kind: Kind
+    target: int
+    seed: int | None
+    nfe: float
+    nfe_std: float
+    mse: float
+    trimmed: float
+    scores: Mapping[str, float]
+    finding_s: float
+    against_static: Ratio
+    against_mean: Ratio | None  # its own mean schedule, where that takes part
+    seconds: float | None = None  # of an image
+
+    def cells(self) -> dict[str, Any]:
+        """For a table."""
+        return {
+            "contestant": self.contestant,
+            "kind": self.kind,
+            "target": self.target,
+            "seed": "all" if self.seed is None else self.seed,
+            "nfe": self.nfe,
+            "nfe_std": self.nfe_std,
+            "mse": self.mse,
+            "mse_trimmed": self.trimmed,
+            **self.scores,
+            "seconds_per_image": self.seconds,
+            "finding_s": self.finding_s,
+            **_spread("vs_static", self.against_static),
+            **_spread("vs_own_mean", self.against_mean),
+        }
+
+
+def _spread(name: str, ratio: Ratio | None) -> dict[str, float | None]:
+    return {
+        name: ratio and ratio.value,
+        f"{name}_low": ratio and ratio.low,
+        f"{name}_high": ratio and ratio.high,
+    }
+
+
+def standing(rings: Sequence[Ring], name: str, target: int, seed: int | None) -> Standing:
+    """Of one ring, or of several together, whose samples are drawn again each among themselves."""
+    outcomes = [ring.played(name, target) for ring in rings]
+    nfe, error = (torch.cat([getattr(outcome, key) for outcome in outcomes]) for key in ("nfe", "error"))
+    return Standing(
+        name,
+        rings[0].contestants[name].kind,
+        target,
+        seed,
+        nfe.mean().item(),
+        nfe.std(correction=0).item(),
+        error.mean().item(),
+        trimmed_mean(error, TRIMMED),
+        {key: mean([outcome.scores[key] for outcome in outcomes]) for key in outcomes[0].scores},
+        mean([outcome.seconds for outcome in outcomes]),
+        against_static(rings, outcomes),
+        against_mean(rings, name, target, outcomes),
+    )
+
+
+def against_static(rings: Sequence[Ring], outcomes: Sequence[Outcome]) -> Ratio:
+    """Each seed's baseline stands at the contestant's own mean calls there, also in every drawing."""
+
+    def below(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Float[Tensor, "D"]:
+        whole = outcome.nfe.double().mean().item()
+        low, high, over = ring.static_around(whole)
+        if over == 0:
+            return shares @ low.error.double()
+        further = over + shares @ outcome.nfe.double() - whole
+        return (1 - further) * (shares @ low.error.double()) + further * (shares @ high.error.double())
+
+    return ratio(rings, outcomes, below)
+
+
+def against_mean(rings: Sequence[Ring], name: str, target: int, outcomes: Sequence[Outcome]) -> Ratio | None:
+    means = [
+        other
+        for other, contestant in rings[0].contestants.items()
+        if isinstance(contestant, MeanSchedule) and contestant.of == name
+    ]
+    if not means or rings[0].contestants[means[0]].absent(rings[0], target):
+        return None
+    return ratio(
+        rings, outcomes, lambda ring, _, shares: shares @ ring.played(means[0], target).error.double()
+    )
+
+
+def ratio(rings: Sequence[Ring], outcomes: Sequence[Outcome], below: Any) -> Ratio:
+    """`below(ring, outcome, shares)` is the mean error under the line, for each drawing's shares."""
+    parts = []
+    for ring, outcome in zip(rings, outcomes, strict=True):
+        size = len(outcome.error)
+        shares = torch.cat([torch.full((1, size), 1 / size), resampled(size, DRAWS, ring.seed)]).double()
+        parts.append((shares @ outcome.error.double(), below(ring, outcome, shares)))
+    above, under = (torch.stack(side).sum(0) for side in zip(*parts, strict=True))
+    value, drawn = (above / under)[0].item(), (above / under)[1:]
+    return Ratio(value, *interval(drawn, LEVEL))
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

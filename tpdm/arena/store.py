@@ -1,0 +1,60 @@
+"""What was found and measured, kept under all that decides it, so that nothing is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from tpdm.runtime.artifact import load_artifact, save_artifact
+
+Key = Mapping[str, Any]
+
+
+class Kept(NamedTuple):
+    """A record that a file can hold: JSON, and tensors by name."""
+
+    numbers: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+class Store:
+    """A folder with one folder for each record. `deciding` is what decides all of them."""
+
+    def __init__(self, folder: Path, deciding: Key):
+        self.folder, self.deciding = folder, deciding
+
+    def keep(self, label: str, key: Key, make: Callable[[], Kept]) -> Kept:
+        """The record of this key, made and written down where there is none yet."""
+        path, whole = self._path(label, key), {**self.deciding, **key}
+        if not path.exists():
+            made = make()
+            save_artifact(path, {"key": whole, "numbers": dict(made.numbers)}, made.tensors)
+        config, tensors = load_artifact(path)
+        return Kept(config["numbers"], tensors)
+
+    def _path(self, label: str, key: Key) -> Path:
+        text = json.dumps({**self.deciding, **key}, sort_keys=True)
+        return self.folder / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def described(part: Any) -> Any:
+    """JSON that tells a component from any other: what it is, and all of its choices."""
+    if isinstance(part, partial):
+        return {"is": described(part.func), "with": described(part.keywords), "of": described(part.args)}
+    if is_dataclass(part) and not isinstance(part, type):
+        choices = {field.name: described(getattr(part, field.name)) for field in fields(part)}
+        return {"is": described(type(part)), "with": choices}
+    if isinstance(part, Mapping):
+        return {str(key): described(item) for key, item in part.items()}
+    if isinstance(part, list | tuple):
+        return [described(item) for item in part]
+    if callable(part):
+        return f"{part.__module__}.{part.__qualname__}"
+    return part

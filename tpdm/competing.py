@@ -1,0 +1,77 @@
+"""What `evaluate suite=...` does: a finished run is put to a suite, which leaves its files in its folder."""
+
+from __future__ import annotations
+
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from tpdm.arena.ring import Runner, Trained
+from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
+from tpdm.finished import PREDICTORS, FinishedRun
+from tpdm.predictor.budget import kept_budget
+from tpdm.registry import build, lookup
+from tpdm.runtime.artifact import artifact_sha256, read_artifact_config
+from tpdm.runtime.timings import read_timings
+from tpdm.sampler.adaptive import AdaptiveSampler
+from tpdm.sampler.step import ab2
+
+
+def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) -> str:
+    """What the suite found, in a paragraph. ValueError where it is none that a finished run is put to."""
+    if "runner" not in signature(lookup("suite", cfg["name"])).parameters:
+        raise ValueError(f"suite={cfg['name']} is a benchmark: python -m tpdm.benchmark suite={cfg['name']}")
+    data, folder = finished.data(), finished.run.folder
+    finished.results.mkdir(exist_ok=True)
+    suite = build(
+        "suite",
+        cfg | ({} if batch_size is None else {"batch_size": batch_size}),
+        runner=runner_of(finished),
+        made_by=made_by(finished),
+        data=data,
+        condition=finished.encoded,
+        shape=finished.assembly.shape,
+        classifier=kept_digit_classifier(folder / "classifier") if can_read(data) else None,
+        device=finished.device,
+        folder=finished.results,
+    )
+    told: str = suite()
+    return told
+
+
+def runner_of(finished: FinishedRun) -> Runner:
+    """The run's frozen parts; a run that samples by a fixed grid steps as the default sampler does."""
+    cfg, assembly = finished.cfg, finished.assembly
+    sampler = build("sampler", cfg["sampler"], scheduler=assembly.scheduler)
+    adaptive = isinstance(sampler, AdaptiveSampler)
+    return Runner(
+        assembly.guided(finished.denoiser, cfg["guidance_scale"], cfg["guidance"]),
+        sampler.step if adaptive else ab2,
+        sampler if adaptive else None,
+        {folder.name: trained(finished, folder) for folder in folders(finished)},
+        assembly.codec.decode,
+    )
+
+
+def trained(finished: FinishedRun, folder: Path) -> Trained:
+    """A predictor, and the seconds that its training and its pool took."""
+    seconds = read_timings(finished.run.folder)
+    budget = kept_budget(read_artifact_config(folder))
+    took = seconds.get(folder.name, 0.0) + seconds.get("pool", 0.0)
+    return Trained(finished.predictor(folder), None if budget is None else budget.costs, took)
+
+
+def made_by(finished: FinishedRun) -> dict[str, Any]:
+    """All of a run that decides its results, beside the code: weights, and how it samples."""
+    keys = ("data", "sampler", "guidance_scale", "guidance", "inference_dtype")
+    return {
+        **{key: finished.cfg[key] for key in keys},
+        "codec": finished.assembly.codec.sha256,
+        "weights": [artifact_sha256(folder) for folder in (finished.weights, *folders(finished))],
+        "device": finished.device.type,
+    }
+
+
+def folders(finished: FinishedRun) -> list[Path]:
+    """Of the run's predictors."""
+    return [path for name in PREDICTORS if (path := finished.run.folder / name).exists()]
