@@ -222,7 +222,7 @@ def test_what_was_drawn_is_not_drawn_again(out, run, published, tmp_path):
 def test_a_prompt_has_a_folder_in_the_run_and_makes_no_figures(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "figures.json").unlink(missing_ok=True)
-    prompt = "a red cat, on {the} mat"
+    prompt = "a red cat, on {the} <mat>"
     asked = (f"prompt={prompt}", "samples=2", "steps=[]", "own_rewards=false", "max_steps=2")
     ended = command(evaluate.main, f"run={tmp_path / 'run'}", *asked)
     assert ended.status == 0, ended.err
@@ -230,7 +230,9 @@ def test_a_prompt_has_a_folder_in_the_run_and_makes_no_figures(run, tmp_path):
     assert [(row["prompt"], row["seed"]) for row in rows(folder)[:2]] == [(prompt, "0"), (prompt, "1")]
     assert {row["schedule"] for row in rows(folder)} == {"predictor", "mean NFE", "mean NFE uniform"}
     assert not (tmp_path / "run" / "figures.json").exists()
-    assert Page(folder / "report.html").of("img")
+    page = Page(folder / "report.html")
+    assert page.of("img")
+    assert not page.of("mat")
 
 
 def test_a_reward_that_is_asked_for_judges_beside_the_runs_own(run, published, tmp_path):

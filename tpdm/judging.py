@@ -25,7 +25,7 @@ from tpdm.reward.pixels import eight_bits
 from tpdm.reward.weighted import FREE, Reward
 from tpdm.runtime.artifact import artifact_sha256
 from tpdm.runtime.atomic import write_json, write_text
-from tpdm.runtime.memory import memory_for
+from tpdm.runtime.memory import memory_of
 from tpdm.runtime.plots import png
 from tpdm.runtime.progress import Progress
 from tpdm.runtime.provenance import commit, provenance
@@ -73,7 +73,7 @@ def judge(finished: FinishedRun, cfg: Config, prompts: Sequence[str]) -> None:
     figures = {**comparison.figures(), **judging.recipe()}
     record = {"figures": figures, "schedules": comparison.rows(), **provenance()}
     write_text(folder / "results.csv", comparison.as_csv())
-    write_text(folder / "report.html", comparison.page(finished.run.folder.name, drawn, judging.records))
+    write_text(folder / "report.html", comparison.page(figures["command"], drawn, judging.records))
     write_json(folder / FIGURES, record)
     if cfg["prompts"] is not None and cfg["ema"]:  # one prompt is a look, a file of them a measurement
         finished.run.write_json(FIGURES, record)
@@ -168,7 +168,7 @@ class Judging:
         """Draws them in batches and keeps each, whatever happens to the next batch."""
         assembly, device, size = self.finished.assembly, self.finished.device, self.cfg["batch_size"] or BATCH
         seeds, cond = [self.seeds[image] for image in images], self.cond[list(images)]
-        with memory_for(f"batch_size={size}", f"batch_size={size // 2 or 1} halves what is drawn at a time"):
+        with memory_of(size, "images", "batch_size"):
             for part, walk in walks(run, seeds, cond, assembly.shape, size, device):
                 pixels = assembly.codec.decode(walk.x0)
                 scores = self.scores(pixels, seeds[part], cond[part])

@@ -20,7 +20,7 @@ table { border-collapse: collapse }
 td, th { padding: .3em .7em; border-bottom: 1px solid #d9d9d9; text-align: right }
 th { cursor: pointer; user-select: none } td:first-child, th:first-child { text-align: left }
 figure { display: inline-block; margin: 1em 1em 0 0 } img { max-width: 20em; image-rendering: pixelated }
-figure.tile { width: 11em; margin: 0 .8em .8em 0; font-size: .8em; vertical-align: top }
+figure.tile { width: 11em; margin: 0 .8em .8em 0; font-size: .8em; vertical-align: bottom }
 .tile img { width: 100%; image-rendering: auto } .plot img { max-width: 100%; image-rendering: auto }
 circle { fill: #0072b2; fill-opacity: .75 } circle:hover { fill: #d55e00 } svg { max-width: 100% }
 """
