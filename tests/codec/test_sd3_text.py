@@ -43,6 +43,19 @@ def test_they_are_what_the_pipeline_encodes(folder):
     assert text.mask.all()
 
 
+def test_the_encoders_are_read_once_for_the_prompts_and_for_none(folder, monkeypatch):
+    read, loads = StableDiffusion3Pipeline.from_pretrained, []
+    monkeypatch.setattr(
+        StableDiffusion3Pipeline, "from_pretrained", lambda *a, **k: loads.append(1) or read(*a, **k)
+    )
+    text = text_of(folder)
+    asked = text(PROMPTS)
+    alone = text_of(folder).null
+    torch.testing.assert_close(text.null.tokens, alone.tokens, atol=1e-5, rtol=1e-4)
+    assert len(loads) == 2  # of two
+    assert len(asked.tokens) == len(PROMPTS)
+
+
 def test_from_the_cache_they_are_the_same_without_the_encoders(folder, tmp_path, monkeypatch):
     first = text_of(folder, cache=str(tmp_path / "cache"))(PROMPTS)
     monkeypatch.setattr(SD3Text, "encode", lambda self, captions: [None][: len(captions)])

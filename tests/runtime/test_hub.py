@@ -1,7 +1,8 @@
 """Published files: found in a folder, or the error says what to fetch and where to put it."""
 
 import socket
-from threading import Timer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread, Timer
 
 import pytest
 
@@ -36,6 +37,30 @@ def test_without_a_network_the_error_says_what_to_download_and_where_to_put_it(t
     told = r"model\.path=some/model .*hf download some/model --local-dir FOLDER.* set model\.path=FOLDER"
     with pytest.raises(ValueError, match=told):
         published("some/model", ["config.json"], "model.path")
+
+
+def test_a_licence_to_be_accepted_is_told(tmp_path, monkeypatch):
+    """As the hub answers who has not: gated, with its own header."""
+    from huggingface_hub import constants
+
+    class Gated(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gated) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        told = r"model\.path=some/model .*403.*after its licence is accepted.*hf download some/model"
+        with pytest.raises(ValueError, match=told):
+            published("some/model", ["config.json"], "model.path")
+        server.shutdown()
 
 
 def test_a_hub_that_never_answers_is_given_up(tmp_path, monkeypatch):

@@ -79,14 +79,15 @@ class SD3Text(nn.Module):
         return self([""])
 
     def forward(self, captions: Sequence[str]) -> Text:
-        known: dict[str, Text] = {}
-        for caption in dict.fromkeys(captions):
-            if (text := self.kept(caption)) is not None:
-                known[caption] = text
-        fresh = [caption for caption in dict.fromkeys(captions) if caption not in known]
+        first = "null" not in vars(self)  # which is encoded with the first, while the encoders are there
+        asked = dict.fromkeys([*captions, ""] if first else captions)
+        known = {caption: text for caption in asked if (text := self.kept(caption)) is not None}
+        fresh = [caption for caption in asked if caption not in known]
         for caption, answer in zip(fresh, self.encode(fresh), strict=True):
             known[caption] = answer
             self.keep(caption, answer)
+        if first:
+            self.null = known[""]
         every = cat_conditions([known[caption] for caption in captions])
         assert isinstance(every, Text), "made of texts"
         return every
