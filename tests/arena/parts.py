@@ -10,6 +10,7 @@ from torch.distributions import Beta
 from tests.ideal import IdealDenoiser
 from tpdm.arena.adaptive import Adaptive
 from tpdm.arena.borrowed import MeanSchedule, OwnSteps, Shuffled
+from tpdm.arena.controlled import Controlled
 from tpdm.arena.oracle import OracleShape, OracleSteps
 from tpdm.arena.ring import Runner, Trained
 from tpdm.arena.static import Table
@@ -28,6 +29,7 @@ CONTESTANTS = {
     "mean_schedule": partial(MeanSchedule, of="adaptive"),
     "shuffled": partial(Shuffled, of="adaptive"),
     "own_steps": partial(OwnSteps, of="adaptive"),
+    "controlled": partial(Controlled, first=0.2, max_steps=12, t_min=0.01),
     "oracle_steps": partial(OracleSteps, most=7),
     "oracle_shape": partial(OracleShape, most=4, powers=[0.8, 1.0, 1.3]),
 }

@@ -68,8 +68,9 @@ def test_between_whole_numbers_the_baseline_is_the_mixture_of_both(ring):
 
 
 def test_adaptive_ones_meet_the_budget_on_average(played):
-    for target in (2, 3, 4):
-        assert float(row(played[0], "adaptive", target)["nfe"]) == pytest.approx(target, rel=0.15)
+    for name in ("adaptive", "controlled"):
+        for target in (3, 4):
+            assert float(row(played[0], name, target)["nfe"]) == pytest.approx(target, rel=0.15)
 
 
 def test_who_borrows_schedules_has_the_calls_of_their_owner(ring):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import tpdm.arena.borrowed
+import tpdm.arena.controlled
 import tpdm.arena.oracle  # noqa: F401
 from tpdm.arena.contestant import Contestant
 from tpdm.arena.report import write_report
