@@ -46,10 +46,11 @@ ONLY = ("max_steps", "guidance_scale", "out", "reward", "clip")  # settings that
 def asked_for(cfg: Config) -> list[str] | None:
     """The prompts, each as often as images of it are drawn; None: the run's own contest is to be repeated.
 
-    Raises ValueError where there are two kinds of prompts, or none in their file.
+    Raises ValueError where two things are asked for, or there is no prompt in the file.
     """
-    if cfg["prompt"] is not None and cfg["prompts"] is not None:
-        raise ValueError("prompt and prompts are given; give prompt=TEXT, or prompts=FILE")
+    both = [key for key in ("suite", "prompt", "prompts") if cfg[key] is not None]
+    if len(both) > 1:
+        raise ValueError(f"{' and '.join(both)} are given; give one of suite, prompt=TEXT and prompts=FILE")
     if cfg["prompt"] is None and cfg["prompts"] is None:
         for key in ONLY:
             if cfg[key] is not None:
