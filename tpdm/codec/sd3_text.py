@@ -101,7 +101,7 @@ class SD3Text(nn.Module):
 
         with silent():
             pipeline: Any = StableDiffusion3Pipeline.from_pretrained(
-                self.folder, transformer=None, vae=None, torch_dtype=self.dtype, use_safetensors=True
+                self.folder, transformer=None, vae=None, dtype=self.dtype, use_safetensors=True
             ).to(self.device)
         with memory_of(min(len(captions), self.batch_size), "prompts", "codec.text.batch_size"):
             return self.answers(pipeline, captions)

@@ -50,7 +50,7 @@ class SDVAE(LatentCodec):
                 self.folder,
                 use_safetensors=True,
                 local_files_only=True,
-                torch_dtype=torch.float32,
+                dtype=torch.float32,
                 low_cpu_mem_usage=False,
                 output_loading_info=True,
             )

@@ -94,7 +94,7 @@ class SD3(nn.Module):
             network = SD3Transformer2DModel.from_config(self.config)
         else:
             network = SD3Transformer2DModel.from_pretrained(
-                self.folder / "transformer", torch_dtype=self.dtype, use_safetensors=True
+                self.folder / "transformer", dtype=self.dtype, use_safetensors=True
             )
         for file in [] if self.lora is None else lora_files(Path(self.lora)):
             add_lora(network, file)
