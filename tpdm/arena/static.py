@@ -119,7 +119,7 @@ class Table:
 
     def find(self, ring: Ring) -> Found:
         def search() -> Kept:
-            made = table(problem_of(ring), self.largest, self.iterations)
+            made = table(problem_of(ring), self.largest, self.iterations, silent=False)
             return Kept({}, {str(n): levels for n, levels in made.items()})
 
         return ring.found("table", {"table": described(self)}, search)

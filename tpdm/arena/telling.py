@@ -32,7 +32,7 @@ def paragraph(standings: Sequence[Standing], rings_seeds: int, samples: int, bas
 def told(
     name: str, rows: Sequence[Standing], ratio: Callable[[Standing], Ratio | None], other: str
 ) -> str | None:
-    """`adaptive beats table by 8.1 % (5.0 to 11.2) at NFE 6; ties with it at 4.`"""
+    """`adaptive beats table, with 8.1 % less error (5.0 to 11.2) at NFE 6; ties with it at NFE 4.`"""
     of = {row.target: found for row in rows if (found := ratio(row)) is not None}
     parts: list[str] = []
     for verdict, word in WORDS.items():
@@ -43,31 +43,31 @@ def told(
         if verdict == "ties":
             parts.append(f"{word} {object_} at NFE {', '.join(map(str, at))}")
         else:
-            parts.append(
-                f"{word} {object_} by " + ", ".join(f"{margin(x)} at NFE {t}" for t, x in at.items())
-            )
+            of_each = ", ".join(f"{margin(found)} at NFE {target}" for target, found in at.items())
+            parts.append(f"{word} {object_}, with {of_each}")
     return f"{name} {'; '.join(parts)}." if parts else None
 
 
 def margin(ratio: Ratio) -> str:
-    """How much smaller or larger the error is, in per cent of the other's, with its interval; a multiple of
-    it where it is more than twice as large."""
+    """How much less or more error, in per cent of the other's, with its interval; from twice as much on, how
+    many times."""
     if ratio.low > 2:
-        return f"{ratio.value:.1f} times its error ({ratio.low:.1f} to {ratio.high:.1f})"
+        return f"{ratio.value:.1f} times the error ({ratio.low:.1f} to {ratio.high:.1f})"
     ends = sorted(abs(100 * (1 - x)) for x in (ratio.low, ratio.high))
-    return f"{abs(100 * (1 - ratio.value)):.1f} % ({ends[0]:.1f} to {ends[1]:.1f})"
+    sense = "less" if ratio.value < 1 else "more"
+    return f"{abs(100 * (1 - ratio.value)):.1f} % {sense} error ({ends[0]:.1f} to {ends[1]:.1f})"
 
 
 def beaten_static(pooled: Sequence[Standing], baseline: str) -> list[str]:
     """A warning for every static schedule that is better than the one all are held against."""
     better = [
-        f"{row.contestant} by {margin(row.against_static)} at NFE {row.target}"
+        f"{row.contestant}, with {margin(row.against_static)} at NFE {row.target}"
         for row in pooled
         if row.kind == "static" and row.contestant != baseline and row.against_static.verdict == "better"
     ]
     if not better:
         return [f"No other static contestant beats {baseline} anywhere."]
-    return [f"{baseline} is not the best static contestant: it is beaten by {', '.join(better)}."]
+    return [f"{baseline} is not the best static contestant: it is beaten by {'; '.join(better)}."]
 
 
 def bounds(pooled: Sequence[Standing]) -> list[str]:

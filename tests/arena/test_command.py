@@ -1,0 +1,47 @@
+"""The arena as its command line opens it, on a finished run."""
+
+import csv
+import shutil
+
+from tests.runs import command
+from tpdm import benchmark, evaluate
+
+SMALL = (
+    "suite=arena", "suite.targets=[3]", "suite.seeds=[4]", "suite.search=4", "suite.matching=8",
+    "suite.evaluation=16", "suite.reference_steps=2", "suite.timed_batch=4", "suite.timed_repeats=1",
+    "suite.contestants.table.largest=4", "suite.contestants.table.iterations=1",
+    "suite.contestants.oracle_steps.most=4",
+)  # fmt: skip
+
+
+def test_a_finished_run_meets_everybody(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    ended = command(evaluate.main, f"run={copy}", *SMALL)
+    assert ended.status == 0, ended.err
+    assert "adaptive" in ended.out
+    assert "held against, at the same mean NFE, is table" in ended.out
+    with open(copy / "arena" / "arena.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["seed"] == "all"]
+    names = {row["contestant"] for row in rows}
+    assert {
+        "uniform",
+        "shifted_twice",
+        "deis",
+        "gits",
+        "adaptive",
+        "time_only",
+        "own_steps",
+        "table",
+    } <= names
+    assert all(row["frechet"] and row["accuracy"] for row in rows)
+    assert all(row["seconds_per_image"] for row in rows if row["kind"] != "bound")
+    assert command(evaluate.main, f"run={copy}", *SMALL).out == ended.out
+
+
+def test_a_suite_is_refused_where_it_does_not_belong(finished):
+    ended = command(evaluate.main, f"run={finished}", "suite=rollout")
+    assert ended.status == 2
+    assert "suite=rollout is a benchmark: python -m tpdm.benchmark suite=rollout" in ended.err
+    ended = command(benchmark.main, "suite=arena")
+    assert ended.status == 2
+    assert "suite=arena is no benchmark: python -m tpdm.evaluate run=FOLDER suite=arena" in ended.err

@@ -1,0 +1,47 @@
+import pytest
+
+from tpdm.arena.standing import Ratio, Standing
+from tpdm.arena.telling import paragraph
+
+
+def stands(name, target, ratio, kind="adaptive", own=None, seed=None):
+    return Standing(
+        name, kind, target, seed, target, 0.0, 1.0, 1.0, {}, 0.0, Ratio(*ratio), own and Ratio(*own)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [((0.9, 0.85, 0.95), "better"), ((1.1, 1.02, 1.2), "worse"), ((0.97, 0.93, 1.01), "ties")],
+)
+def test_an_interval_that_holds_one_is_a_tie(ratio, verdict):
+    assert Ratio(*ratio).verdict == verdict
+
+
+def test_beaten_is_said_as_beaten():
+    rows = [
+        stands("table", 6, (1, 1, 1), "static"),
+        stands("uniform", 6, (1.2, 1.1, 1.3), "static"),
+        stands("adaptive", 4, (1.2, 1.1, 1.35), own=(0.9, 0.8, 0.95)),
+        stands("adaptive", 6, (0.9, 0.85, 0.95)),
+        stands("adaptive", 8, (0.97, 0.93, 1.01)),
+        stands("adaptive", 20, (3.4, 3.1, 3.7)),
+        stands("adaptive", 8, (0.1, 0.1, 0.1), seed=0),
+        stands("oracle", 6, (0.755, 0.7, 0.8), "bound"),
+    ]
+    told = paragraph(rows, 3, 2112, "table")
+    assert "on 2112 held-out noises and conditions over 3 seeds" in told
+    assert (
+        "adaptive beats table, with 10.0 % less error (5.0 to 15.0) at NFE 6; is beaten by it, with 20.0 % more "
+        "error (10.0 to 35.0) at NFE 4, 3.4 times the error (3.1 to 3.7) at NFE 20; ties with it at NFE 8."
+    ) in told
+    assert "adaptive beats its own mean schedule, with 10.0 % less error (5.0 to 20.0) at NFE 4." in told
+    assert "No other static contestant beats table anywhere." in told
+    assert "oracle, which knows every error beforehand" in told
+    assert "gains 24.5 % at NFE 6." in told
+
+
+def test_a_baseline_that_is_not_the_best_is_told_of():
+    rows = [stands("table", 6, (1, 1, 1), "static"), stands("gits", 6, (0.8, 0.7, 0.9), "static")]
+    told = paragraph(rows, 1, 10, "table")
+    assert "table is not the best static contestant: it is beaten by gits, with 20.0 % less error" in told
