@@ -10,16 +10,11 @@ from tpdm.sampler.reference import reference
 from tpdm.sampler.step import ab2
 from tpdm.search.problem import Problem
 
-COUNT = 24
 
-
-def curved(name="flow", step=ab2, std=0.3):
+def curved(name="flow", step=ab2, std=0.3, count=24):
     """Two blurred points per pixel, with the exact posterior mean."""
-    denoiser, noise, cond = (
-        TwoPoints(path(name), std),
-        initial_noise(range(COUNT), (1, 2, 2)),
-        torch.zeros(COUNT, 1),
-    )
+    denoiser, noise = TwoPoints(path(name), std), initial_noise(range(count), (1, 2, 2))
+    cond = torch.zeros(count, 1)
     return Problem(denoiser, step, noise, cond, reference(denoiser, noise, cond, 32))
 
 

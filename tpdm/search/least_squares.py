@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from tpdm.search.problem import Levels, Problem, Walk
 
 SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
 SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
-PART = 64  # samples that tell the valleys apart
+SAMPLES, JUDGED = 128, 2  # samples that a search walks with; ends that all samples judge
 EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
 DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
@@ -34,16 +34,17 @@ def least_squares(problem: Problem, num_steps: int, /, iterations: Positive[int]
 def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> Table:
     """The best schedule of every number of steps from 1 to `num_steps`, by its N.
 
-    Searched upwards on a part of the samples, from the shape of fewer steps and several others; then
-    downwards on all of them, from what was found and from the shape of more steps. A start has so many
-    `iterations` at most. Raises FloatingPointError where no schedule has a finite cost.
+    Searched upwards, from the shape of fewer steps and several others; then downwards, from what was found
+    and from the shape of more steps. A start has so many `iterations` at most, with samples that stand for
+    all of the problem; where they lead, all samples judge. Raises FloatingPointError where no schedule has a
+    finite cost.
     """
     searched = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
-    part, best = problem[:PART], {1: uniform(1)}
+    best = {1: uniform(1)}
     with Progress(2 * len(searched), "schedules", silent=silent) as progress:
         for below, n in pairwise([1, *searched]):
-            best[n] = cheapest(part, beginnings(best[below], n), iterations).levels
-            progress.advance(steps=str(n))
+            best[n], cost = cheapest(problem, beginnings(best[below], n), iterations)
+            progress.advance(steps=str(n), mse=cost)
         above = None
         for n in reversed(searched):
             starts = [best[n]] + ([] if above is None else [stretched(best[above], n)])
@@ -73,9 +74,14 @@ class Found(NamedTuple):
     cost: float
 
 
-def cheapest(problem: Problem, starts: Iterable[Levels], iterations: int) -> Found:
-    """The best of where these starts lead."""
-    best = min((refined(problem, start, iterations) for start in starts), key=lambda found: found.cost)
+def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int) -> Found:
+    """The best of where these starts lead, and of the first itself."""
+    few = problem.concentrated(starts[0], SAMPLES)
+    ends = sorted((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
+    judged = [starts[0], *(found.levels for found in ends[:JUDGED])]
+    best = min(
+        (Found(levels, problem.cost(levels).item()) for levels in judged), key=lambda found: found.cost
+    )
     if not best.cost < torch.inf:
         raise FloatingPointError(
             f"no schedule of {len(best.levels) - 1} steps that was met has a finite cost"
@@ -111,14 +117,14 @@ def normal_equations(
 ) -> tuple[Float[Tensor, "N N"], Float[Tensor, "N"]]:
     """J^T J and J^T r of the distances r from where the walks end to their targets, in float64."""
     columns = slopes(problem, fall(logits), walks)
-    residual = (walks[-1].x - problem.target).flatten()
+    residual = problem.weighed(walks[-1].x - problem.target)
     of_levels = torch.autograd.functional.jacobian(fall, logits)[1:-1].double()  # (N - 1, N)
     gram, slope = (columns @ columns.T).double().cpu(), (columns @ residual).double().cpu()
     return of_levels.T @ gram @ of_levels, of_levels.T @ slope
 
 
 def slopes(problem: Problem, levels: Levels, walks: list[Walk]) -> Float[Tensor, "N-1 R"]:
-    """How all ends, flat, change with each level between the first and the last: forward differences.
+    """How all ends, weighed, change with each level between the first and the last: forward differences.
 
     A level matters from the step into it on: what was predicted there is known, and the rest is walked again.
     """
@@ -129,5 +135,5 @@ def slopes(problem: Problem, levels: Levels, walks: list[Walk]) -> Float[Tensor,
         assert ends is not None, "only a way's start has none"
         landed = problem.advance(walks[k - 1], ends, moved)
         x = problem.follow([moved, *levels[k + 1 :]], landed)[-1].x
-        rows.append(((x - walks[-1].x) / (moved - levels[k])).flatten())
+        rows.append(problem.weighed((x - walks[-1].x) / (moved - levels[k])))
     return torch.stack(rows)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tpdm.sampler.integrate import Step
 from tpdm.sampler.step import Past
-from tpdm.scheduler.path import by_noise_level, retimed
+from tpdm.scheduler.path import by_noise_level, expand, retimed
 from tpdm.types import Condition, DenoiserLike
 
 Levels = Float[Tensor, "N+1"]
@@ -31,7 +31,8 @@ class Problem:
     """The same levels for every sample; they fall from 1, where the path begins, to 0.
 
     `target` is where the exact ODE from `noise` ends, and the mean squared distance to it is what a schedule
-    costs. Nothing here turns gradients off: a cost has one in its levels.
+    costs, of samples that may weigh differently. Nothing here turns gradients off: a cost has one in its
+    levels.
     """
 
     def __init__(
@@ -41,16 +42,39 @@ class Problem:
         noise: Float[Tensor, "B C H W"],
         cond: Condition,
         target: Float[Tensor, "B C H W"],
+        weight: Float[Tensor, "B"] | None = None,
     ):
         self.denoiser, self.path, self.step = retimed(denoiser), by_noise_level(denoiser.scheduler), step
         self.noise, self.cond, self.target = noise, cond, target
+        self.weight = noise.new_ones(len(noise)) if weight is None else weight  # 1 on the mean
 
     def __len__(self) -> int:
         return len(self.noise)
 
     def __getitem__(self, rows: slice) -> Problem:
         """The same problem on some of its samples."""
-        return Problem(self.denoiser, self.step, self.noise[rows], self.cond[rows], self.target[rows])
+        return self.on(rows, self.weight[rows])
+
+    def on(self, rows: slice | Int[Tensor, "R"], weight: Float[Tensor, "R"]) -> Problem:
+        """The same problem on some of its samples, with other weights."""
+        samples = self.noise[rows], self.cond[rows], self.target[rows]
+        return Problem(self.denoiser, self.step, *samples, weight)
+
+    def concentrated(self, levels: Levels, count: int) -> Problem:
+        """At most so many samples that stand for all: importance sampling by the errors along `levels`.
+
+        A mean is carried by its tail, which few samples drawn evenly would miss or overrate. Half of the
+        draws go by the error and half evenly, so that no sample weighs more than twice its share.
+        """
+        if len(self) <= count:
+            return self
+        error = (self.weight * self.errors(self.follow(levels)[-1].x)).double()
+        share = (error / error.sum() + 1 / len(self)) / 2
+        drawn = (torch.arange(count, dtype=torch.float64, device=share.device) + 0.5) / count
+        rows = torch.searchsorted(share.cumsum(0), drawn).clamp(max=len(self) - 1)
+        rows, times = rows.unique(return_counts=True)
+        weight = times * len(rows) / (count * len(self) * share[rows])
+        return self.on(rows, self.weight[rows] * weight.float())
 
     @property
     def start(self) -> Walk:
@@ -77,9 +101,17 @@ class Problem:
         t = torch.as_tensor(level, dtype=torch.float32, device=self.noise.device)
         return (self.path.t_max * t).expand(len(self.noise))
 
+    def errors(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B"]:
+        """Mean squared distance to the end of the exact ODE, of each sample."""
+        return (x - self.target).square().flatten(1).mean(1)
+
     def error(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
-        """Mean squared distance to the ends of the exact ODEs; infinite where it is no number."""
-        return (x - self.target).square().mean().nan_to_num(nan=torch.inf)
+        """Their weighted mean; infinite where it is no number."""
+        return (self.weight * self.errors(x)).mean().nan_to_num(nan=torch.inf)
+
+    def weighed(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "R"]:
+        """Differences between ends, flat, with the weight that their squares have in the error."""
+        return (expand(self.weight.sqrt(), x) * x).flatten()
 
     def cost(self, levels: Sequence[Level] | Levels) -> Float[Tensor, ""]:
         """What a schedule is judged by."""
