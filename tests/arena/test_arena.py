@@ -81,6 +81,14 @@ def test_who_borrows_schedules_has_the_calls_of_their_owner(ring):
         assert ring.played("mean_schedule", target).nfe.mean() == pytest.approx(own.mean().item(), rel=1e-5)
 
 
+def test_more_steps_than_the_baseline_has_are_as_many_as_it_has(ring):
+    rows = ring.rows(torch.tensor([2.0, 8.0, 11.0]))
+    assert rows.shape == (3, 9)
+    assert torch.equal(rows[2], rows[1])
+    assert torch.equal(rows[0, :3], ring.static_times(2))
+    assert not rows[0, 3:].any()
+
+
 def test_bounds_hold_below_what_they_bound(played, ring):
     """The best number of steps below the same for all and below the number that the predictor chose; the best
     shape below the schedule that it varies."""

@@ -149,8 +149,12 @@ class Ring:
         return along(self.runner.denoiser, self.runner.step, t, self.sets.evaluation.seeds)
 
     def rows(self, steps: Float[Tensor, "B"]) -> Float[Tensor, "B K+1"]:
-        """For each sample the baseline's times of so many steps, zeros behind their end."""
+        """For each sample the baseline's times of so many steps, zeros behind their end; of as many as it has
+        where it has fewer."""
         most = int(steps.max())
+        while self.contestants[self.baseline].absent(self, most):
+            most -= 1
+        steps = steps.clamp(max=most)
         times = torch.zeros(most + 1, most + 1)
         for n in steps.unique().int().tolist():
             times[n, : n + 1] = self.static_times(n)
