@@ -32,8 +32,9 @@ def test_beaten_is_said_as_beaten():
     told = paragraph(rows, 3, 2112, "table")
     assert "on 2112 held-out noises and conditions over 3 seeds" in told
     assert (
-        "adaptive beats table, with 10.0 % less error (5.0 to 15.0) at NFE 6; is beaten by it, with 20.0 % "
-        "more error (10.0 to 35.0) at NFE 4, 3.4 times the error (3.1 to 3.7) at NFE 20; ties with it at NFE 8."
+        "adaptive beats table, with 10.0 % less error (5.0 to 15.0) at NFE 6; "
+        "is beaten by it, with 20.0 % more error (10.0 to 35.0) at NFE 4, "
+        "3.4 times the error (3.1 to 3.7) at NFE 20; ties with it at NFE 8."
     ) in told
     assert "adaptive beats its own mean schedule, with 10.0 % less error (5.0 to 20.0) at NFE 4." in told
     assert "No other static contestant beats table anywhere." in told
