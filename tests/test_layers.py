@@ -78,6 +78,7 @@ WRAPPED = {  # library -> the only places that may import it
         "codec/kl_vae.py",
         "codec/sd_vae.py",
         "suite/official.py",
+        "suite/transformer.py",
     },
     "open_clip": {"reward/hpsv2.py"},
     "huggingface_hub": {"runtime/hub.py", "pipeline.py"},

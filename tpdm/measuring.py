@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ def parts_of(cfg: Config, device: torch.device) -> dict[str, Any]:
         raise ValueError(
             f"suite={cfg['suite']['name']} is no benchmark: python -m tpdm.evaluate run=FOLDER suite=arena"
         )
-    if "backbone" not in asked:
+    made_here = next((make for name, make in MADE_HERE.items() if name in asked), None)
+    if made_here is None:
         return configured(cfg, device) if cfg["run"] is None else finished(cfg["run"], device)
     if cfg["run"] is not None:
         raise ValueError(f"suite={cfg['suite']['name']} trains new weights; leave out run={cfg['run']}")
-    return trainable(cfg)
+    return made_here(cfg)
 
 
 def trainable(cfg: Config) -> dict[str, Any]:
@@ -56,6 +58,25 @@ def trainable(cfg: Config) -> dict[str, Any]:
         "outputs": assembly.outputs,
         "optimizer": build("optimizer", cfg["optimizer"]),
     }
+
+
+def improvable(cfg: Config) -> dict[str, Any]:
+    """What trains a predictor on a transformer that the suite makes; neither data nor a backbone are read."""
+    suite, trainer = cfg["suite"]["name"], cfg["predictor_trainer"]
+    if cfg["predictor"] is None:
+        raise ValueError(f"suite={suite} trains a predictor, and this config has none")
+    if trainer is None or trainer["name"] != "predictor":
+        raise ValueError(f"suite={suite} trains a predictor; use trainer@predictor_trainer=predictor")
+    return {
+        "scheduler": build("scheduler", cfg["scheduler"]),
+        "sampler": build("sampler", cfg["sampler"]),
+        "make_predictor": partial(build, "predictor", cfg["predictor"]),
+        "make_trainer": partial(build, "trainer", cfg["predictor_trainer"]),
+        "optimizer": build("optimizer", cfg["optimizer"]),
+    }
+
+
+MADE_HERE = {"backbone": trainable, "make_trainer": improvable}  # by a fact that the suite asks for
 
 
 def configured(cfg: Config, device: torch.device) -> dict[str, Any]:

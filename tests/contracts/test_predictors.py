@@ -20,7 +20,6 @@ PRESETS = {
     if file.stem not in ("none", "official")  # a published file has sizes of its own, and its own tests
 } | {
     "hybrid_cnn": ["predictor=hybrid", "predictor/arch=cnn"],
-    "vit_pooled": ["predictor=vit", "predictor.patch_size=2", "predictor.patch_embedding=mean"],
     "vit_temb": ["predictor=vit", "predictor.time=temb"],
     "vit_no_time": ["predictor=vit", "predictor.time=none"],
     "vit_no_time_mean": ["predictor=vit", "predictor.time=none", "predictor.text=mean"],
@@ -32,8 +31,9 @@ COSTS = CostRange(1e-6, 1e-2)
 
 
 def smaller(cfg):
-    """The preset with few layers, each as narrow as its heads and groups allow."""
+    """The preset with few layers, each as narrow as its heads and groups allow, and small patches."""
     sizes = {"width": 4 * cfg.get("num_heads", 8), "depth": 1, "groups": 4, "time_width": 8}
+    sizes["patch_size"] = min(cfg.get("patch_size", 1), 2)
     return {
         key: smaller(value) if isinstance(value, dict) else sizes.get(key, value)
         for key, value in cfg.items()

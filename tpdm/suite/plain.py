@@ -1,6 +1,6 @@
 """The loop one would first write: an object per sample, all of them in the batch until the last has finished.
 
-What `AdaptiveSampler.rollout` and `replay` are timed against, and a second opinion on what they compute.
+What rollouts, replays and updates are timed against, and a second opinion on what they compute.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Beta
 
+from tpdm.objective.ppo import ppo_clip
 from tpdm.sampler.adaptive import AdaptiveSampler, Draw
 from tpdm.sampler.step import Past
 from tpdm.scheduler.path import by_noise_level, retimed
-from tpdm.types import DenoiserLike, Features, Prediction, TimePredictor
+from tpdm.trainer.predictor import PredictorTrainer
+from tpdm.types import Condition, DenoiserLike, Features, Prediction, TimePredictor
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def plain_rollout(
     predictor: TimePredictor,
     denoiser: DenoiserLike,
     noise: Float[Tensor, "B C H W"],
-    cond: Tensor,
+    cond: Condition,
     draw: Draw,
 ) -> list[Walker]:
     """The trajectories of `sampler.rollout`."""
@@ -98,3 +100,28 @@ def plain_replay(predictor: TimePredictor, walkers: list[Walker]) -> Float[Tenso
             total = total + predictor(drawn.features, drawn.t).log_prob(drawn.ratio)
         totals.append(total)
     return torch.cat(totals)
+
+
+def plain_improve(
+    predictor: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    walkers: list[Walker],
+    advantage: Float[Tensor, "B"],
+    trainer: PredictorTrainer,
+) -> None:
+    """The passes of `PredictorTrainer.improve` over all trajectories, one after the other, step by step."""
+    with torch.no_grad():
+        old = plain_replay(predictor, walkers)
+    for _ in range(trainer.epochs):
+        for walker, old_log_prob, worth in zip(walkers, old.split(1), advantage.split(1), strict=True):
+            loss = torch.zeros_like(worth)
+            log_prob = torch.zeros_like(worth)
+            for drawn in walker.drawn:
+                dist = predictor(drawn.features, drawn.t)
+                log_prob = log_prob + dist.log_prob(drawn.ratio)
+                loss = loss - trainer.entropy * dist.entropy()
+            loss = loss + ppo_clip(log_prob, old_log_prob, worth, trainer.clip)
+            (loss.sum() / len(walkers)).backward()
+        nn.utils.clip_grad_norm_(predictor.parameters(), trainer.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
