@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -102,6 +104,8 @@ def test_a_damaged_config_is_named(tmp_path, damage):
 
 HOLD = """
 import sys
+import time
+from pathlib import Path
 from pathlib import Path
 from tpdm.runtime.run import Run
 with Run(Path(sys.argv[1])).lock():
@@ -139,6 +143,48 @@ def test_the_lock_is_let_go_while_a_forked_worker_lives(tmp_path):
         pass
     worker.kill()
     worker.join()
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from tpdm.runtime.process import take_children_along
+from tpdm.runtime.run import Run
+if sys.argv[2] == "along":
+    take_children_along()
+with Run(Path(sys.argv[1])).lock():
+    worker = multiprocessing.get_context("fork").Process(target=signal.pause)
+    worker.start()
+    print(worker.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("children", ["along", "left"])
+def test_the_lock_of_a_killed_process_is_free_while_its_forked_worker_lives(tmp_path, children):
+    run = Run.create(tmp_path, "a")
+    line = [sys.executable, "-c", KILLED, str(run.folder), children]
+    killed = subprocess.Popen(line, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    with killed.stdout:  # the worker has it too, so there is no end to wait for
+        worker = int(killed.stdout.readline())
+    assert killed.wait() == -signal.SIGKILL
+    with run.lock(patience_s=10):  # the worker may not have been its own for a moment yet
+        pass
+    if children == "along":
+        until_gone(worker)
+    else:
+        os.kill(worker, signal.SIGKILL)
+
+
+def until_gone(process):
+    for _ in range(1000):
+        try:
+            if ") Z " in Path(f"/proc/{process}/stat").read_text():  # ended, and nobody has asked
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{process} lives on")
 
 
 def test_an_error_inside_the_lock_is_not_taken_for_one_of_the_lock(tmp_path):

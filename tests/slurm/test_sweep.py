@@ -31,7 +31,16 @@ SMALL = (
     "trainer.preview_every=100",
 )
 WHOLE = (*(setting for setting in PREDICTOR if "baseline" not in setting), "baseline=null", *JUDGED)
-SLURM = ("launcher=slurm", "launcher.allow_dirty=true", "launcher.mem_gb=1")
+SENT = ("launcher.allow_dirty=true", "launcher.mem_gb=1")
+SLURM = ("launcher=slurm", *SENT)
+DDP = (
+    "launcher=slurm_ddp",
+    *SENT,
+    "launcher.nodes=1",
+    "launcher.tasks_per_node=2",
+    "launcher.cpus_per_task=1",
+    "launcher.gpus_per_node=null",
+)
 ALONE = ("predictor=none", "evaluation=none")  # a denoiser and nothing else
 LONG = (*ALONE, "trainer.max_steps=24", "trainer.save_every=100")
 WAIT_S = 200
@@ -179,13 +188,16 @@ def test_preempted_jobs_finish_as_if_nothing_had_happened(train, conf, tmp_path)
     again = train(*sweep)
     status, out, err = ended(local)
     assert status == 0, out + err
-    for number, job in enumerate(jobs):
-        alone = tmp_path / f"local_{number}"
+    for job in jobs:
+        alone = tmp_path / "local" / job.name
         assert_same_run(tmp_path / "s" / job.name, alone, ("denoiser", "predictor"))
         logged = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in logged if line["stage"] == "denoiser"] == list(range(24))
-        [shared] = [run for run in denoisers.iterdir() if same_start(run, alone)]
-        assert same(last_checkpoint(shared, "denoiser"), last_checkpoint(alone, "denoiser"))
+        [shared], [local] = (
+            [run for run in folder.iterdir() if same_start(run, alone)]
+            for folder in (denoisers, tmp_path / "local" / "denoisers")
+        )
+        assert same(last_checkpoint(shared, "denoiser"), last_checkpoint(local, "denoiser"))
 
     status, out, err = ended(again)
     assert (status, "4 done, 0 under way, 0 to run" in out) == (0, True), out + err
@@ -204,9 +216,9 @@ def same_start(run, other):
 def test_every_failure_is_told_and_the_rest_is_kept(limited, train, tmp_path):
     """A job raises, one is killed, of one the second rank alone raises; each has a neighbour that is well."""
     settings = ("run_name=s", *ALONE, "data.trouble=none,raise,kill")
-    two = ("run_name=two", *ALONE, "data.trouble=none,rank1", "launcher.tasks_per_node=2")
+    two = ("run_name=two", *ALONE, "data.trouble=none,rank1")
     first = train(*SLURM, "launcher.cpus_per_task=1", *settings)
-    second = train(*SLURM, "launcher.cpus_per_task=1", *two)
+    second = train(*DDP, *two)
     torchrun = (
         sys.executable,
         "-m",

@@ -14,6 +14,7 @@ from typing import Any
 
 from tpdm.runtime.atomic import read_json, write_json
 from tpdm.runtime.interrupt import Preempted, requeue_signal
+from tpdm.runtime.process import take_children_along
 
 EARLY_S = 60  # SLURM may send its signal so much sooner than asked
 KILLED_WITHIN_S = 120  # the other ranks wait for the end that requeueing brings
@@ -38,6 +39,7 @@ class FrozenJob:
             submitit.helpers.TorchDistributedEnvironment().export(
                 overwrite=True, set_cuda_visible_devices=False
             )
+        take_children_along()
         owner = os.getpid()
 
         def stop(number: int, frame: FrameType | None) -> None:

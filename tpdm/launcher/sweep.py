@@ -16,6 +16,7 @@ from typing import Any
 
 from tpdm.runtime.artifact import config_sha256
 from tpdm.runtime.atomic import naming, read_record, write_bytes, write_json
+from tpdm.runtime.process import keep_from_children
 from tpdm.runtime.run import check_name
 
 MANIFEST, JOBS, CODE, DENOISERS, LOCK = "sweep.json", "jobs", "code", "denoisers", ".lock"
@@ -67,13 +68,14 @@ class Sweep:
                 raise ValueError(
                     f"{self.folder} is being submitted by another process; wait for it"
                 ) from None
+            keep_from_children(file)
             try:
                 yield
             finally:
                 if os.listdir(self.folder) == [LOCK]:
                     (self.folder / LOCK).unlink()
                     self.folder.rmdir()
-                fcntl.flock(file, fcntl.LOCK_UN)  # forked processes share it
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     def sent(self) -> dict[str, Sent]:
         """Every job that was ever sent, by name, under its newest id. Raises ValueError for damage."""

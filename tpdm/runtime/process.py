@@ -2,10 +2,15 @@
 
 import ctypes
 import os
+import signal
 import subprocess
+import threading
+import weakref
+from typing import IO
 
 SPINS = "5000"  # a tenth of a millisecond
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of glibc's mallopt
+PR_SET_PDEATHSIG = 1  # name of Linux's prctl
 LARGEST = 2**31 - 1
 
 
@@ -26,6 +31,35 @@ def settle() -> None:
         return  # not glibc
     mallopt(MMAP_THRESHOLD, LARGEST)
     mallopt(TRIM_THRESHOLD, LARGEST)
+
+
+def keep_from_children(file: IO[bytes]) -> None:
+    """Processes forked from here on close `file`: its lock ends with this one, however that ends."""
+    ours = weakref.ref(file)
+    os.register_at_fork(after_in_child=lambda: (mine := ours()) is not None and mine.close())
+
+
+def take_children_along() -> None:
+    """What the main thread forks from here on is killed when this process dies, even of SIGKILL.
+
+    Linux ends such a child with the thread that forked it, so those of other threads are left alone.
+    """
+    try:
+        prctl = ctypes.CDLL("libc.so.6").prctl
+    except (OSError, AttributeError):
+        return
+    parents: list[int] = []
+
+    def before() -> None:
+        parents[:] = [os.getpid()] if threading.current_thread() is threading.main_thread() else []
+
+    def after_in_child() -> None:
+        if parents:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parents[0]:  # it died in between
+                os._exit(1)
+
+    os.register_at_fork(before=before, after_in_child=after_in_child)
 
 
 FIRST_PORT, PORTS = 20000, 20000

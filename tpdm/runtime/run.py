@@ -19,6 +19,7 @@ from typing import IO, Any
 import yaml
 
 from tpdm.runtime.atomic import naming, read_json, write_json, write_text
+from tpdm.runtime.process import keep_from_children
 
 CONFIG, LOCK = "config.yaml", ".lock"
 UNSET = "unset"
@@ -68,9 +69,10 @@ class Run:
         """
         with open(self.folder / LOCK, "ab+", buffering=0) as file:  # no room shows at the write, once
             self._claim(file, time.monotonic() + patience_s)
+            keep_from_children(file)
             try:
                 yield
-            finally:  # forked workers share the lock, so closing the file would not let go of it
+            finally:  # a worker that was forked this moment may have it still
                 fcntl.flock(file, fcntl.LOCK_UN)
 
     def _claim(self, file: IO[bytes], until: float) -> None:
