@@ -7,6 +7,7 @@ from diffusers import StableDiffusion3Pipeline
 from tests.codec.test_sd3_text import text_of
 from tests.pipelines import save_pipeline
 from tests.runs import TINY, command
+from tests.test_codec_training import SIZES
 from tpdm import evaluate, sample, train
 from tpdm.codec.identity import IdentityCodec
 from tpdm.codec.latent import LatentCodec
@@ -15,6 +16,7 @@ from tpdm.evaluation import evaluation
 from tpdm.reward.scorer import Scorer
 from tpdm.runtime.memory import memory_for
 from tpdm.trainer import pool
+from tpdm.trainer.codec import CodecTrainer
 
 
 def hungry(*args, **kwargs):
@@ -40,6 +42,15 @@ def test_training_names_its_batch(patched, more, told, finished, tmp_path, monke
     ended = command(train.main, *TINY, f"runs={tmp_path}", *argv)
     assert ended.status == 1
     assert f"tpdm: error: MemoryError: out of memory with {told}" in ended.err, ended.err
+
+
+def test_a_codec_names_its_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(CodecTrainer, "update", hungry)
+    argv = ("stage=codec", "data=digits", *SIZES, f"runs={tmp_path}", "codec_trainer.batch_size=4")
+    ended = command(train.main, *argv)
+    assert ended.status == 1
+    told = "out of memory with 4 images at once (codec_trainer.batch_size); codec_trainer.batch_size=2 halves"
+    assert told in ended.err, ended.err
 
 
 def test_sampling_names_its_batch_and_leaves_no_picture(finished, tmp_path, monkeypatch):

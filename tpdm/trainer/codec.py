@@ -13,6 +13,7 @@ from tpdm.data.loader import Data, Loader
 from tpdm.optimizer import Optimizer
 from tpdm.registry import Fraction, NonNegative, Positive, register
 from tpdm.runtime.ema import EMA
+from tpdm.runtime.memory import memory_of
 from tpdm.trainer.stage import Stage, Stateful
 
 DISTANCES = {"l1": F.l1_loss, "mse": F.mse_loss}
@@ -67,6 +68,7 @@ class CodecTrainer:
         self.accelerator = stage.accelerator
         ranks = self.accelerator.num_processes
         check_batch(batch_size, ranks)
+        self.batch_size = batch_size
         self.max_steps, self.kl, self.clip_norm = max_steps, kl, clip_norm
         self.distance = DISTANCES[distance]
         self.report_every, self.preview_every, self.save_every = report_every, preview_every, save_every
@@ -99,7 +101,8 @@ class CodecTrainer:
             parts["scaler"] = self.scaler
         self.network.train()
         for step in self.stage.steps(self.max_steps, self.save_every, parts):
-            seen = self.update(step)
+            with memory_of(self.batch_size, "images", "codec_trainer.batch_size"):
+                seen = self.update(step)
             self.ema.update(self.network, step)
             self.report(step, seen)
         return self.ema.state_dict()
