@@ -14,7 +14,7 @@ from tpdm.denoiser import Denoiser, guided
 from tpdm.model.captioned import Captioned
 from tpdm.predictor.budget import BUDGET, Budget, build_predictor, kept_budget
 from tpdm.registry import build, lookup
-from tpdm.runtime.artifact import artifact_sha256, load_artifact, save_artifact
+from tpdm.runtime.artifact import artifact_sha256, load_artifact, read_artifact_config, save_artifact
 from tpdm.runtime.fingerprint import tensors_sha256
 from tpdm.types import (
     Codec,
@@ -256,23 +256,28 @@ def check_denoiser(config: Config, folder: Path) -> None:
         raise ValueError(f"{folder} holds no denoiser, but {', '.join(config)}")
 
 
-def open_predictor(folder: Path) -> tuple[Config, FeatureSpec, nn.Module]:
-    """(its config, the features that it was made for, itself). ValueError where the folder holds another."""
-    config, state = load_artifact(folder)
+def described_predictor(folder: Path) -> tuple[Config, FeatureSpec]:
+    """(its config, the features that it was made for). ValueError where the folder holds something else."""
+    config = read_artifact_config(folder)
     if config.keys() - {BUDGET} != {"predictor", "features", "denoiser"}:
         raise ValueError(f"{folder} holds no predictor, but {', '.join(config)}")
-    made_for = FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
+    return config, FeatureSpec(**{**config["features"], "hw": tuple(config["features"]["hw"])})
+
+
+def open_predictor(folder: Path) -> nn.Module:
+    """A predictor from its own folder, whatever denoiser it was trained on."""
+    config, made_for = described_predictor(folder)
     budget = kept_budget(config)
     predictor = build_predictor(config["predictor"], made_for, None if budget is None else budget.costs)
-    load_strictly(predictor, state, folder)
-    return config, made_for, predictor
+    load_strictly(predictor, load_artifact(folder)[1], folder)
+    return predictor
 
 
 def load_predictor(
     folder: Path, denoiser: Path, features: FeatureSpec, device: torch.device
 ) -> TimePredictor:
     """A predictor from its own folder, frozen. Raises ValueError where it was trained on another denoiser."""
-    config, made_for, predictor = open_predictor(folder)
+    config, made_for = described_predictor(folder)
     if made_for != features:
         raise ValueError(
             f"{folder} is a predictor for other features: made for {made_for}, {denoiser} has {features}"
@@ -281,7 +286,7 @@ def load_predictor(
         raise ValueError(
             f"{folder} is a predictor for another denoiser's features, not for those of {denoiser}"
         )
-    return predictor.to(device).eval().requires_grad_(False)
+    return open_predictor(folder).to(device).eval().requires_grad_(False)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tpdm.assembly import open_predictor
+from tpdm.assembly import described_predictor, open_predictor
 from tpdm.denoiser import Denoiser, Guided
 from tpdm.finished import FIGURES
 from tpdm.model.pretrained import Hooked, inner_width
@@ -98,9 +98,10 @@ class TPDMPipeline:
         pipe = StableDiffusion3Pipeline.from_pretrained(folder, use_safetensors=True, **kwargs)
         source = Path(path if predictor is None else predictor)
         root = source if source.is_dir() else published(str(source), ["*"], "predictor")
-        inside = root / "predictor"
-        config, features, network = open_predictor(inside if inside.is_dir() else root)
+        folder = root / "predictor" if (root / "predictor").is_dir() else root
+        config, features = described_predictor(folder)
         check_width(source, features, pipe.transformer)
+        network = open_predictor(folder)
         settings, figures = told(root)
         return cls(pipe, network.eval().requires_grad_(False), features, config, settings, figures)
 

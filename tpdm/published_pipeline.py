@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tpdm.assembly import Assembly, open_predictor
+from tpdm.assembly import Assembly, described_predictor, open_predictor
 from tpdm.denoiser import Denoiser
 from tpdm.model.pretrained import SD3, usual_shape
 from tpdm.predictor.budget import at_budget
@@ -99,12 +99,12 @@ class PublishedPipeline:
         if folder is None:
             check_trained(self.chosen)
             return {}, build("predictor", self.chosen, features=features)
-        about, made_for, network = open_predictor(folder)
+        about, made_for = described_predictor(folder)
         if made_for != features:
             raise ValueError(
                 f"predictor_folder={folder} reads {made_for}, and model.path={self.path} has {features}"
             )
-        return about, network
+        return about, open_predictor(folder)
 
     def sample(
         self,
