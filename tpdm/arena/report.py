@@ -29,7 +29,8 @@ def write_report(
     write_text(folder / TABLE, as_csv(played.standings))
     write_json(folder / SCHEDULES, schedules(rings, pooled))
     for (name, xlabel), x in zip(PLOTS.items(), ("nfe", "seconds"), strict=True):
-        png(pareto(curves(pooled, x, rings[0].baseline), xlabel, ERROR), folder / name)
+        ticks = sorted({row.target for row in pooled}) if x == "nfe" else None
+        png(pareto(curves(pooled, x, rings[0]), xlabel, ERROR, ticks), folder / name)
     missing = [
         f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in played.absent
     ]
@@ -62,14 +63,15 @@ def schedules(rings: Sequence[Ring], pooled: Sequence[Standing]) -> dict[str, An
     return found
 
 
-def curves(pooled: Sequence[Standing], x: str, baseline: str) -> list[Curve]:
-    """A curve for each contestant, the baseline and those that adapt brought out."""
+def curves(pooled: Sequence[Standing], x: str, ring: Ring) -> list[Curve]:
+    """A curve for each contestant, the baseline and those that adapt by themselves brought out."""
     made = []
     for name in dict.fromkeys(row.contestant for row in pooled):
         rows = [row for row in pooled if row.contestant == name and getattr(row, x) is not None]
         if rows:
-            rows.sort(key=lambda row: getattr(row, x))
+            rows.sort(key=lambda row: row.target)
             points = [getattr(row, x) for row in rows], [row.mse for row in rows]
-            shown = name == baseline or rows[0].kind == "adaptive"
+            alone = rows[0].kind == "adaptive" and not ring.contestants[name].leans_on()
+            shown = name == ring.baseline or alone
             made.append(Curve(name, *points, bold=shown, dashed=rows[0].kind == "bound"))
     return made

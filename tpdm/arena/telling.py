@@ -17,8 +17,8 @@ def paragraph(standings: Sequence[Standing], rings_seeds: int, samples: int, bas
     rows = {name: [row for row in pooled if row.contestant == name] for name in adaptive}
     sentences = [
         f"Mean squared distances to the end of the exact ODE, on {samples} held-out noises and conditions "
-        f"over {rings_seeds} seeds, in 95 % intervals from drawing the samples again. The static schedule "
-        f"that all are held against, at the same mean NFE, is {baseline}."
+        f"over {rings_seeds} seed{'s' * (rings_seeds > 1)}, in 95 % intervals from drawing the samples again. "
+        f"The static schedule that all are held against, at the same mean NFE, is {baseline}."
     ]
     for name in adaptive:
         against = told(name, rows[name], lambda row: row.against_static, baseline)

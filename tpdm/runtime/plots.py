@@ -202,12 +202,14 @@ class Curve(NamedTuple):
 
 
 @styled
-def pareto(series: Sequence[Curve], xlabel: str, ylabel: str, title: str = "") -> Image.Image:
+def pareto(
+    series: Sequence[Curve], xlabel: str, ylabel: str, ticks: Sequence[float] | None = None
+) -> Image.Image:
     """Quality against price, both logarithmic: bold and dashed ones in colour, the others pale, named where
-    they end. Of fewer than a dozen prices each is written below its place."""
+    they end. `ticks` are the prices that are written below the axis."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-    axes = _axes(title, xlabel, ylabel, (10.8, 6.4))
+    axes = _axes("", xlabel, ylabel, (10.8, 6.4))
     colours, markers = cycle(OKABE_ITO), cycle("os^DvPX")
     for curve in sorted(series, key=lambda curve: curve.bold):
         if curve.bold or curve.dashed:
@@ -218,9 +220,8 @@ def pareto(series: Sequence[Curve], xlabel: str, ylabel: str, title: str = "") -
         end = (curve.x[-1], curve.y[-1])
         axes.annotate(curve.name, end, (4, 0), textcoords="offset points", fontsize=8, color="#777777")
     axes.set(xscale="log", yscale="log")
-    prices = sorted({x for curve in series if not curve.bold and not curve.dashed for x in curve.x})
-    if len(prices) < 12:
-        axes.xaxis.set_major_locator(FixedLocator(prices))
+    if ticks is not None:
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
     axes.margins(x=0.09)
