@@ -15,9 +15,10 @@ def paragraph(standings: Sequence[Standing], rings_seeds: int, samples: int, bas
     pooled = [row for row in standings if row.seed is None]
     adaptive = list(dict.fromkeys(row.contestant for row in pooled if row.kind == "adaptive"))
     rows = {name: [row for row in pooled if row.contestant == name] for name in adaptive}
+    over = f"{rings_seeds} seed{'s' * (rings_seeds > 1)}"
     sentences = [
         f"Mean squared distances to the end of the exact ODE, on {samples} held-out noises and conditions "
-        f"over {rings_seeds} seed{'s' * (rings_seeds > 1)}, in 95 % intervals from drawing the samples again. "
+        f"over {over}, in 95 % intervals from drawing the samples again. "
         f"The static schedule that all are held against, at the same mean NFE, is {baseline}."
     ]
     for name in adaptive:
