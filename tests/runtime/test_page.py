@@ -2,11 +2,12 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 from PIL import Image
 
-from tpdm.runtime.page import document, embedded, gallery, thumbnail
+from tpdm.runtime.page import WIDTH, Point, document, embedded, gallery, scatter, thumbnail
 
 
 def opened(address):
@@ -34,3 +35,14 @@ def test_what_people_write_is_no_markup():
     page = document("<i>", gallery({"<b>": "data:,"}, "<u>"))
     assert not any(tag in page for tag in ("<i>", "<b>", "<u>"))
     assert page.count("&lt;") == 4
+
+
+def test_the_names_of_points_are_not_cut_at_the_edge():
+    """A letter of 11 pixels' height is about 6 wide."""
+    name = "cross_attention_vit_medium"
+    drawn = scatter([Point(name, x, 1) for x in (0, 3, 5, 7, 10)], ("across", "up"))
+    marks = re.findall(rf'<text x="([\d.]+)"[^>]*text-anchor="(start|end)">{name}<', drawn)
+    assert len(marks) == 5
+    for x, anchor in marks:
+        start = float(x) - (6 * len(name) if anchor == "end" else 0)
+        assert 0 <= start <= WIDTH - 6 * len(name)

@@ -124,8 +124,10 @@ def scatter(points: Sequence[Point], axes: tuple[str, str]) -> str:
     marks = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6">'
         f"<title>{html.escape(p.name)}: {p.x:.4g}, {p.y:.4g}</title></circle>"
-        f'<text x="{x + 9:.1f}" y="{y + 4:.1f}" font-size="11">{html.escape(p.name)}</text>'
+        f'<text x="{x + aside:.1f}" y="{y + 4:.1f}" font-size="11" text-anchor="{anchor}">'
+        f"{html.escape(p.name)}</text>"
         for p, x, y in zip(points, xs, ys, strict=True)
+        for aside, anchor in [(9, "start") if x < WIDTH / 2 else (-9, "end")]  # inside the picture
     )
     ends = _ends(points)
     frame = f"M{MARGIN} 20V{HEIGHT - MARGIN}H{WIDTH - 20}"
