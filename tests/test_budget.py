@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.runs import TINY, at, command, files, forked, last_checkpoint, same, trained
-from tpdm import evaluate, sample
+from tpdm import evaluate, measuring, sample
 from tpdm.finished import FinishedRun
 from tpdm.predictor.budget import build_predictor, kept_budget
 from tpdm.runtime.artifact import load_artifact, read_artifact_config
@@ -87,6 +87,10 @@ def test_the_table_stands_at_the_budget_that_is_asked_for(run, tmp_path):
         nfe[cost] = first["nfe"]
     assert nfe["1e-5"] == pytest.approx(budget(run).nfe[0], abs=1)
     assert nfe["1"] == pytest.approx(budget(run).nfe[-1], abs=1)
+
+
+def test_it_is_timed_in_the_middle_of_its_costs(run):
+    assert measuring.finished(str(run), CPU)["predictor"].cost == budget(run).costs.middle
 
 
 @pytest.mark.parametrize(

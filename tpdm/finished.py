@@ -135,6 +135,9 @@ class FinishedRun:
             raise ValueError(
                 f"{self.run.folder} was trained with evaluation=none; there is no contest to repeat"
             )
+        if self.cfg["predictor"] is None and (nfe or cost):
+            asked = f"nfe={nfe:g}" if nfe else f"cost={cost:g}"
+            raise ValueError(f"{asked} is a budget for a predictor, and {self.run.folder} has none")
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
         summary = read_record(path) if path.exists() else {}

@@ -12,7 +12,9 @@ import torch
 from tpdm.assembly import DTYPES, Assembly, device_of
 from tpdm.denoiser import Denoiser
 from tpdm.finished import FinishedRun
+from tpdm.predictor.budget import at_budget
 from tpdm.registry import build, lookup
+from tpdm.runtime.artifact import read_artifact_config
 from tpdm.runtime.atomic import write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.suite.ratio import Measured
@@ -99,9 +101,10 @@ def configured(cfg: Config, device: torch.device) -> dict[str, Any]:
 def finished(folder: str, device: torch.device) -> dict[str, Any]:
     """The networks of a finished run, and its sampler."""
     run = FinishedRun.open(folder, device, ema=True)
+    kept = Path(folder) / "predictor"
     return {
         "denoiser": run.denoiser,
-        "predictor": run.predictor(Path(folder) / "predictor"),
+        "predictor": at_budget(run.predictor(kept), read_artifact_config(kept), None, None),
         "sampler": build("sampler", run.cfg["sampler"]),
         "data": run.assembly.data("train"),
         "shape": run.assembly.shape,
