@@ -15,6 +15,7 @@ import torch
 from tpdm.runtime.process import settle
 from tpdm.suite.resident import resident
 from tpdm.suite.transformer import Mode, Workload
+from tpdm.trainer.predictor import PredictorTrainer
 
 LONGEST = 0.95  # of a ratio that is drawn: no trajectory of 28 such steps ends before its last
 
@@ -35,22 +36,29 @@ def peaks(workload: Workload, mode: Mode, max_steps: list[int]) -> list[Peak]:
 
 def peak(workload: Workload, mode: Mode, max_steps: int) -> Peak:
     settle()
-    sampler = copy.copy(workload.sampler)
-    sampler.max_steps, sampler.min_ratio = max_steps, LONGEST
     network = workload.network(mode)
     with tempfile.TemporaryDirectory() as folder:
-        trainer, backbone = workload.trainer(network, Path(folder))
-        trainer.sampler = sampler
-        backbone(*workload.inputs(1))  # loads kernels
+        trainer, _ = workload.trainer(network, Path(folder))
+        trainer.sampler = copy.copy(workload.sampler)
+        trainer.sampler.min_ratio = LONGEST
+        sizes = trainer.prompts, trainer.samples
+        trainer.prompts, trainer.samples, trainer.sampler.max_steps = 1, 2, 2
+        update(trainer, 0)  # loads kernels and libraries, for hardly any rows
+        (trainer.prompts, trainer.samples), trainer.sampler.max_steps = sizes, max_steps
         before = reset(workload.device)
-        generator = trainer.stage.generator(0)
-        rollout, judged = trainer.explore(generator)
-        assert rollout.features is not None
-        assert (rollout.trajectory.nfe == max_steps).all()
-        stored = rollout.features.bytes
-        advantage = trainer.compare(trainer.reward.cost(judged.reward, rollout.trajectory.nfe), 0)
-        trainer.improve(rollout, advantage, 0, generator)
+        stored = update(trainer, 1)
         return Peak(highest(workload.device) - before, stored)
+
+
+def update(trainer: PredictorTrainer, step: int) -> int:
+    """One update as `fit` makes it; the bytes of features that it stored meanwhile."""
+    generator = trainer.stage.generator(step)
+    rollout, judged = trainer.explore(generator)
+    assert rollout.features is not None
+    assert (rollout.trajectory.nfe == trainer.sampler.max_steps).all()
+    advantage = trainer.compare(trainer.reward.cost(judged.reward, rollout.trajectory.nfe), step)
+    trainer.improve(rollout, advantage, step, generator)
+    return rollout.features.bytes
 
 
 def reset(device: torch.device) -> int:
