@@ -12,6 +12,8 @@ from tpdm.registry import Positive, register
 from tpdm.search.levels import uniform
 from tpdm.search.problem import Levels, Problem, Walk
 
+EVENLY = 128  # samples whose distances are averaged: no schedule is fitted to their tail
+
 
 @register("search", "gits")
 @torch.no_grad()
@@ -21,7 +23,7 @@ def gits(problem: Problem, num_steps: int, /, candidates: Positive[int], power: 
     A jump costs the mean distance between where one first-order step lands and where the fine trajectory is.
     Candidates lie at powers of even levels, closer together near the data.
     """
-    levels = fine(num_steps, candidates, power)
+    problem, levels = problem[:EVENLY], fine(num_steps, candidates, power)
     walks, jump = problem.follow(levels), torch.full((len(levels), len(levels)), torch.inf)
     for i, walk in enumerate(walks[:-1]):
         ends, first_order = walks[i + 1].past, Walk(walk.x, None)
@@ -47,7 +49,7 @@ def oss(problem: Problem, num_steps: int, /, candidates: Positive[int], power: P
 
     Unlike a chain of jumps, each step starts where the steps before it have really led.
     """
-    levels = fine(num_steps, candidates, power)
+    problem, levels = problem[:EVENLY], fine(num_steps, candidates, power)
     teacher = [walk.x for walk in problem.follow(levels)]
     stages = [{0: Reached(0.0, 0, problem.start)}]  # by number of steps: candidate -> the best way there
     for left in reversed(range(num_steps)):

@@ -17,7 +17,7 @@ from tpdm.search.problem import Levels, Problem, Walk
 
 SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
 SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
-SAMPLES, JUDGED = 128, 2  # samples that a search walks with; ends that all samples judge
+SAMPLES = 128  # that a search walks with, chosen anew for each N to stand for all
 EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
 DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
@@ -35,9 +35,9 @@ def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True
     """The best schedule of every number of steps from 1 to `num_steps`, by its N.
 
     Searched upwards, from the shape of fewer steps and several others; then downwards, from what was found
-    and from the shape of more steps. A start has so many `iterations` at most, with samples that stand for
-    all of the problem; where they lead, all samples judge. Raises FloatingPointError where no schedule has a
-    finite cost.
+    and from the shape of more steps. A start has so many `iterations` at most, and walks with samples that
+    stand for all of the problem: give it 512 or more, since too few have another best schedule. Raises
+    FloatingPointError where no schedule has a finite cost.
     """
     searched = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
     best = {1: uniform(1)}
@@ -75,13 +75,9 @@ class Found(NamedTuple):
 
 
 def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int) -> Found:
-    """The best of where these starts lead, and of the first itself."""
+    """The best of where these starts lead, by samples that stand for all."""
     few = problem.concentrated(starts[0], SAMPLES)
-    ends = sorted((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
-    judged = [starts[0], *(found.levels for found in ends[:JUDGED])]
-    best = min(
-        (Found(levels, problem.cost(levels).item()) for levels in judged), key=lambda found: found.cost
-    )
+    best = min((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
     if not best.cost < torch.inf:
         raise FloatingPointError(
             f"no schedule of {len(best.levels) - 1} steps that was met has a finite cost"

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Fraction, Positive, register
-from tpdm.search.dynamic import fine
+from tpdm.search.dynamic import EVENLY, fine
 from tpdm.search.problem import Levels, Problem
 
 
@@ -27,7 +27,7 @@ def sharpness(
     Wanner 1993, II.4).
     """
     levels = fine(num_steps, candidates, power).double()
-    x = torch.stack([walk.x.flatten() for walk in problem.follow(levels)]).double().cpu()
+    x = torch.stack([walk.x.flatten() for walk in problem[:EVENLY].follow(levels)]).double().cpu()
     velocity = x.diff(dim=0) / levels.diff()[:, None]
     middle = (levels[1:] + levels[:-1]) / 2
     bend = (velocity.diff(dim=0) / middle.diff()[:, None]).square().mean(1).sqrt()  # at levels[1:-1]
