@@ -17,7 +17,7 @@ from tpdm.search.problem import Levels, Problem, Walk
 
 SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
 SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
-SAMPLES = 128  # that a search walks with, chosen anew for each N to stand for all
+SAMPLES, JUDGED = 128, 3  # samples that a search walks with; of the ends, how many all samples judge
 EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
 DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
@@ -75,9 +75,15 @@ class Found(NamedTuple):
 
 
 def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int) -> Found:
-    """The best of where these starts lead, by samples that stand for all."""
+    """The best of where these starts lead, by samples that stand for all; the last word has the whole problem.
+
+    The few were drawn by the errors of the first start. Of its own valley they say what all do to a percent,
+    of another what a fit to them can make of them.
+    """
     few = problem.concentrated(starts[0], SAMPLES)
-    best = min((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
+    ends = sorted((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
+    judged = [Found(found.levels, problem.cost(found.levels).item()) for found in ends[:JUDGED]]
+    best = min(judged, key=lambda found: found.cost)
     if not best.cost < torch.inf:
         raise FloatingPointError(
             f"no schedule of {len(best.levels) - 1} steps that was met has a finite cost"
