@@ -11,9 +11,10 @@ from tests.search.problems import curved, networked
 from tests.search.test_levels import falls
 from tpdm.registry import build, names
 from tpdm.sampler.step import ab2, ddim
+from tpdm.search import least_squares
 from tpdm.search.dynamic import fine, gits, oss, shortest_path
 from tpdm.search.ld3 import ld3
-from tpdm.search.least_squares import refined, slopes, table
+from tpdm.search.least_squares import Found, cheapest, refined, slopes, table
 from tpdm.search.levels import fall, uniform
 from tpdm.search.sharpness import sharpness
 
@@ -88,6 +89,18 @@ def test_more_steps_cost_less_and_no_start_is_better():
         for n in (3, 5):
             others = [refined(problem, uniform(n) ** shape, 20).cost for shape in (0.7, 2.0)]
             assert costs[n - 1] <= 1.01 * min(others)
+
+
+def test_between_valleys_all_samples_decide(monkeypatch):
+    problem, flat = curved(count=60), uniform(3)
+    other = torch.tensor([1.0, 0.9, 0.5, 0.0])
+    monkeypatch.setattr(least_squares, "SAMPLES", 10)
+    monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Found(start, float(start is flat)))
+    best = min([flat, other], key=lambda levels: problem.cost(levels).item())
+    assert torch.equal(cheapest(problem, [flat, other], 1).levels, best)
+    assert torch.equal(cheapest(problem, [other, flat], 1).levels, best)
+    near = other + torch.tensor([0.0, 0.01, 0.0, 0.0])
+    assert torch.equal(cheapest(problem, [near, other], 1).levels, near)  # of one valley, as the few say
 
 
 def test_a_denoiser_that_answers_nonsense_has_no_best_schedule():

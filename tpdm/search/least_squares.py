@@ -17,7 +17,8 @@ from tpdm.search.problem import Levels, Problem, Walk
 
 SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
 SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
-SAMPLES, JUDGED = 128, 3  # samples that a search walks with; of the ends, how many all samples judge
+SAMPLES = 128  # that a search walks with, chosen anew for each N to stand for all
+APART = 0.02  # ends that differ more at one of their levels lie in two valleys
 EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
 DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
@@ -75,20 +76,29 @@ class Found(NamedTuple):
 
 
 def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int) -> Found:
-    """The best of where these starts lead, by samples that stand for all; the last word has the whole problem.
+    """The best of where these starts lead, by samples that stand for all; between valleys, all decide.
 
     The few were drawn by the errors of the first start. Of its own valley they say what all do to a percent,
     of another what a fit to them can make of them.
     """
     few = problem.concentrated(starts[0], SAMPLES)
     ends = sorted((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
-    judged = [Found(found.levels, problem.cost(found.levels).item()) for found in ends[:JUDGED]]
-    best = min(judged, key=lambda found: found.cost)
-    if not best.cost < torch.inf:
-        raise FloatingPointError(
-            f"no schedule of {len(best.levels) - 1} steps that was met has a finite cost"
-        )
-    return best
+    if not ends[0].cost < torch.inf:
+        raise FloatingPointError(f"no schedule of {len(starts[0]) - 1} steps that was met has a finite cost")
+    valleys = apart(ends)
+    if len(valleys) == 1 or few is problem:
+        return ends[0]
+    judged = [Found(found.levels, problem.cost(found.levels).item()) for found in valleys]
+    return min(judged, key=lambda found: found.cost)
+
+
+def apart(ends: Sequence[Found]) -> list[Found]:
+    """The best end of each valley, where `ends` rise in cost."""
+    valleys: list[Found] = []
+    for end in ends:
+        if all((end.levels - other.levels).abs().max() > APART for other in valleys):
+            valleys.append(end)
+    return valleys
 
 
 def refined(problem: Problem, start: Levels, iterations: int) -> Found:
