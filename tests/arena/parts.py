@@ -1,14 +1,17 @@
 """A small arena on data whose ODE is known: Gaussians, of which each condition has another width."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch.distributions import Beta
+from torch.nn.functional import one_hot
 
 from tests.ideal import IdealDenoiser
 from tpdm.arena.adaptive import Adaptive
+from tpdm.arena.allocator import Allocator
 from tpdm.arena.borrowed import MeanSchedule, OwnSteps, Shuffled
 from tpdm.arena.controlled import Controlled
 from tpdm.arena.oracle import OracleShape, OracleSteps
@@ -29,6 +32,7 @@ CONTESTANTS = {
     "mean_schedule": partial(MeanSchedule, of="adaptive"),
     "shuffled": partial(Shuffled, of="adaptive"),
     "own_steps": partial(OwnSteps, of="adaptive"),
+    "allocator": partial(Allocator, most=7),
     "controlled": partial(Controlled, first=0.2, max_steps=12, t_min=0.01),
     "oracle_steps": partial(OracleSteps, most=7),
     "oracle_shape": partial(OracleShape, most=4, powers=[0.8, 1.0, 1.3]),
@@ -41,7 +45,8 @@ class Widths(IdealDenoiser):
 
     def __call__(self, x, t, cond):
         self.std = (cond[:, :1, None, None] + 1) / 10
-        return super().__call__(x, t, cond)
+        p = super().__call__(x, t, cond)
+        return p._replace(features=replace(p.features, temb=one_hot(cond[:, 0], 12).float()))
 
 
 def wide_look_twice(features, t):
@@ -62,6 +67,7 @@ def arena(folder: Path, **changes) -> Arena:
         "targets": [2, 3, 4],
         "seeds": [0, 1],
         "search": 8,
+        "learning": 64,
         "matching": 32,
         "evaluation": 48,
         "batch_size": 32,

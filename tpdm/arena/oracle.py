@@ -74,8 +74,7 @@ def allocate(errors: Float[Tensor, "N B"], mean: float) -> tuple[Int[Tensor, "B"
     """Steps of each sample, 1 to N: their mean is at most `mean`, as near to it as one price brings it."""
 
     def at(price: float) -> Tensor:
-        cost = errors.double() + price * torch.arange(1, len(errors) + 1, dtype=torch.float64)[:, None]
-        return cost.argmin(0) + 1
+        return cheapest(errors, price)
 
     low, high = 0.0, float(errors.max() - errors.min()) + 1e-30
     if at(low).double().mean() <= mean:
@@ -84,3 +83,9 @@ def allocate(errors: Float[Tensor, "N B"], mean: float) -> tuple[Int[Tensor, "B"
         middle = (low * high) ** 0.5 if low else high / 1024
         low, high = (low, middle) if at(middle).double().mean() <= mean else (middle, high)
     return at(high), high
+
+
+def cheapest(errors: Float[Tensor, "N B"], price: float) -> Int[Tensor, "B"]:
+    """The number of steps, 1 to N, at which error and steps together cost least."""
+    steps = torch.arange(1, len(errors) + 1, dtype=torch.float64, device=errors.device)
+    return (errors.double() + price * steps[:, None]).argmin(0) + 1

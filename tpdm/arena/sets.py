@@ -1,4 +1,4 @@
-"""The noises and conditions of one seed: a set to search on, one to meet budgets on, one to be judged on."""
+"""The noises and conditions of one seed: to search on, to learn on, to meet budgets on, to be judged on."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ class Sizes:
     """How many noises a seed has of each kind."""
 
     search: int
+    learning: int
     matching: int
     evaluation: int
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Three sets without a noise in common, each with the ends of its exact ODEs.
+    """Four sets without a noise in common, each with the ends of its exact ODEs.
 
-    Whoever looks for a schedule sees `search`, whoever is to meet a budget sees `matching`.
+    Whoever looks for a schedule sees `search`, whoever learns to foresee errors `learning`, whoever is to
+    meet a budget `matching`.
     """
 
     search: Problems
+    learning: Problems
     matching: Problems
     evaluation: Problems
     asked: Any  # labels or captions of `evaluation`, as the data have them
@@ -57,8 +60,8 @@ def draw_sets(
         _, asked = data.batch(size, torch.Generator().manual_seed(FIRST + seed * len(vars(sizes)) + number))
         drawn.append((make_problems(condition(asked), shape, first, batch_size, device), asked))
         first += size
-    (search, _), (matching, _), (evaluation, asked) = drawn
-    return Sets(search, matching, evaluation, asked)
+    (search, _), (learning, _), (matching, _), (evaluation, asked) = drawn
+    return Sets(search, learning, matching, evaluation, asked)
 
 
 def with_ends(problems: Problems, ends: Tensor) -> Problems:

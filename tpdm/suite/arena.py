@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+import tpdm.arena.allocator
 import tpdm.arena.borrowed
 import tpdm.arena.controlled
 import tpdm.arena.oracle  # noqa: F401
@@ -25,7 +26,7 @@ from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.result import Problems
 from tpdm.evaluation.table import Judge
-from tpdm.registry import NonNegative, Positive, register
+from tpdm.registry import NonNegative, Positive, Range, register
 from tpdm.runtime.progress import Progress
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.source import source_sha256
@@ -41,9 +42,10 @@ FOLDER, KEPT = "arena", "kept"
 class Arena:
     """Plays every contestant at every mean number of calls in `targets`, for every seed.
 
-    A seed has three sets without a noise in common: `search` to find schedules on, `matching` to meet the
-    budget on, `evaluation` to be judged on. `grids` are walked by the run's own step, `samplers` are
-    diffusers' solvers, `searches` find a grid for the run's own step, and `contestants` are all the others.
+    A seed has four sets without a noise in common: `search` to find schedules on, `learning` to learn what
+    errors to expect, `matching` to meet the budget on, `evaluation` to be judged on. `grids` are walked by
+    the run's own step, `samplers` are diffusers' solvers, `searches` find a grid for the run's own step, and
+    `contestants` are all the others.
     `baseline` names the static schedule that all are held against.
     """
 
@@ -52,6 +54,7 @@ class Arena:
         targets: list[Positive[int]],
         seeds: list[NonNegative[int]],
         search: Positive[int],
+        learning: Annotated[int, Range(min=2)],
         matching: Positive[int],
         evaluation: Positive[int],
         batch_size: Positive[int],
@@ -74,7 +77,7 @@ class Arena:
         folder: Path,
     ):
         self.targets, self.seeds, self.baseline = targets, seeds, baseline
-        self.sizes, self.reference_steps = Sizes(search, matching, evaluation), reference_steps
+        self.sizes, self.reference_steps = Sizes(search, learning, matching, evaluation), reference_steps
         self.timed = Timed(timed_batch, timed_repeats)
         self.contestants: dict[str, Contestant] = {
             **{name: make() for name, make in contestants.items()},

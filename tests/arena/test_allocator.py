@@ -1,0 +1,54 @@
+"""Errors foreseen from the first call."""
+
+import torch
+
+from tests.arena.parts import arena
+from tpdm.arena.allocator import Foresight, described_by, first_features, ridge
+from tpdm.evaluation.result import measure
+
+
+def test_it_shares_steps_out_better_than_one_number_for_all_at_the_same_calls(tmp_path):
+    ring = arena(tmp_path, targets=[3], seeds=[0], learning=256, evaluation=256, matching=128).ring(0)
+    mine, bound = ring.played("allocator", 3), ring.played("oracle_steps", 3)
+    assert abs(mine.nfe.mean() - 3) < 0.3
+    assert len(mine.nfe.unique()) > 1
+    low, high, over = ring.static_around(mine.nfe.mean().item())
+    same = (1 - over) * low.error.mean() + over * high.error.mean()
+    assert mine.error.mean() < same - 0.3 * (same - bound.error.mean())
+
+
+def test_what_it_draws_are_the_baselines_schedules(tmp_path):
+    ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
+    (share,) = ring.contestants["allocator"].enter(ring, 3).shares
+    result = measure(share.run, ring.sets.evaluation, lambda x: x)
+    for t, n in zip(result.t, result.nfe.tolist(), strict=True):
+        torch.testing.assert_close(t[: n + 1], ring.static_times(n))
+        assert (t[n:] == 0).all()
+
+
+def test_foresight_is_made_of_the_first_call_alone(tmp_path):
+    ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
+    found = ring.contestants["allocator"].find(ring)
+    on, denoiser = ring.sets.evaluation, ring.runner.denoiser
+    denoiser.calls.clear()
+    features = first_features(denoiser, on, 1.0)
+    assert all((t == 1).all() for t in denoiser.calls)
+    foreseen = Foresight(found.tensors["mean"], found.tensors["weights"])(features)
+    assert foreseen.shape == (7, len(on.noise))
+    assert (foreseen > 0).all()
+    actual = torch.stack([ring.static(n).error for n in (2, 3, 4)]).log()
+    both = torch.stack([foreseen[1:4].log().flatten(), actual.flatten()])
+    assert torch.corrcoef(both)[0, 1] > 0.6
+
+
+def test_ridge_finds_a_line_that_is_there():
+    x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 100, 0.01, 1, 0])
+    weights = torch.tensor([[1.0, 0], [0, 0.02], [30, 0], [0, -1], [7, 7]])
+    mean, found = ridge(x, x @ weights + 3)
+    torch.testing.assert_close((x - mean) @ found[:-1] + found[-1], x @ weights + 3, rtol=0, atol=0.05)
+
+
+def test_a_description_does_not_depend_on_the_others_in_the_batch(tmp_path):
+    ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
+    features = first_features(ring.runner.denoiser, ring.sets.matching, 1.0)
+    torch.testing.assert_close(described_by(features)[3:5], described_by(features[torch.tensor([3, 4])]))
