@@ -94,13 +94,12 @@ def test_more_steps_cost_less_and_no_start_is_better():
 def test_between_valleys_all_samples_decide(monkeypatch):
     problem, flat = curved(count=60), uniform(3)
     other = torch.tensor([1.0, 0.9, 0.5, 0.0])
-    monkeypatch.setattr(least_squares, "SAMPLES", 10)
     monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Found(start, float(start is flat)))
     best = min([flat, other], key=lambda levels: problem.cost(levels).item())
-    assert torch.equal(cheapest(problem, [flat, other], 1).levels, best)
-    assert torch.equal(cheapest(problem, [other, flat], 1).levels, best)
+    assert torch.equal(cheapest(problem, [flat, other], 1, 10).levels, best)
+    assert torch.equal(cheapest(problem, [other, flat], 1, 10).levels, best)
     near = other + torch.tensor([0.0, 0.01, 0.0, 0.0])
-    assert torch.equal(cheapest(problem, [near, other], 1).levels, near)  # of one valley, as the few say
+    assert torch.equal(cheapest(problem, [near, other], 1, 10).levels, near)  # of one valley, as the few say
 
 
 def test_a_denoiser_that_answers_nonsense_has_no_best_schedule():

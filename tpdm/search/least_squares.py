@@ -15,9 +15,8 @@ from tpdm.runtime.progress import Progress
 from tpdm.search.levels import Table, between, delayed, fall, logits_of, stretched, uniform
 from tpdm.search.problem import Levels, Problem, Walk
 
-SHAPES = (1.0, 1.5)  # starts: u^shape for even u; 1 is the uniform schedule
-SEVERAL = 8  # steps up to which every shape is begun from; beyond, the neighbours are start enough
-SAMPLES = 128  # that a search walks with, chosen anew for each N to stand for all
+SEVERAL = 8  # steps up to which uniform schedules are starts, too; beyond, the neighbours are enough
+UP, DOWN = 64, 128  # samples that a search walks with, chosen anew for each N to stand for all
 APART = 0.02  # ends that differ more at one of their levels lie in two valleys
 EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
@@ -44,12 +43,12 @@ def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True
     best = {1: uniform(1)}
     with Progress(2 * len(searched), "schedules", silent=silent) as progress:
         for below, n in pairwise([1, *searched]):
-            best[n], cost = cheapest(problem, beginnings(best[below], n), iterations)
+            best[n], cost = cheapest(problem, beginnings(best[below], n), iterations, UP)
             progress.advance(steps=str(n), mse=cost)
         above = None
         for n in reversed(searched):
             starts = [best[n]] + ([] if above is None else [stretched(best[above], n)])
-            best[n], cost = cheapest(problem, starts, iterations)
+            best[n], cost = cheapest(problem, starts, iterations, DOWN)
             progress.advance(steps=str(n), mse=cost)
             above = n if n <= EACH else None
     return between(best)
@@ -65,8 +64,7 @@ def beginnings(below: Levels, num_steps: int) -> list[Levels]:
     if num_steps <= EACH:
         starts.append(delayed(stretched(below, num_steps - 1)))
     if num_steps <= SEVERAL:
-        for shape in SHAPES:
-            starts += [uniform(num_steps) ** shape, delayed(uniform(num_steps - 1) ** shape)]
+        starts += [uniform(num_steps), delayed(uniform(num_steps - 1))]
     return starts
 
 
@@ -75,13 +73,13 @@ class Found(NamedTuple):
     cost: float
 
 
-def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int) -> Found:
-    """The best of where these starts lead, by samples that stand for all; between valleys, all decide.
+def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, samples: int) -> Found:
+    """The best of where these starts lead, by so many samples that stand for all; all choose the valley.
 
     The few were drawn by the errors of the first start. Of its own valley they say what all do to a percent,
     of another what a fit to them can make of them.
     """
-    few = problem.concentrated(starts[0], SAMPLES)
+    few = problem.concentrated(starts[0], samples)
     ends = sorted((refined(few, start, iterations) for start in starts), key=lambda found: found.cost)
     if not ends[0].cost < torch.inf:
         raise FloatingPointError(f"no schedule of {len(starts[0]) - 1} steps that was met has a finite cost")
