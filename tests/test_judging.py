@@ -264,6 +264,7 @@ def test_a_reward_that_is_asked_for_judges_beside_the_runs_own(run, published, t
         (["prompt=a cat", "steps=[4,0]"], "steps"),
         (["prompt=a cat", "samples=0"], "samples=0 (int) is not accepted"),
         (["max_steps=4"], "max_steps is a setting for prompt=TEXT or prompts=FILE, and neither is given"),
+        (["suite=arena", "nfe=6"], "nfe=6 is no setting for suite=arena; leave it out"),
         (["out=a"], "out is a setting for prompt=TEXT or prompts=FILE"),
         (["prompt=a cat", "seed=4294967295", "samples=2"], "seeds: 4294967296 is outside 0..4294967295"),
         (["prompt=a cat", "out=good.jsonl"], "out=good.jsonl cannot be written (File exists)"),

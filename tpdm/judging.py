@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from tpdm.data.prompts import read_prompts
 from tpdm.evaluation.comparison import Comparison
-from tpdm.evaluation.records import Record, Records
+from tpdm.evaluation.records import Record, Records, finite
 from tpdm.evaluation.result import Run
 from tpdm.evaluation.schedule import along, dealt, even, uniform
 from tpdm.finished import FIGURES, FinishedRun
@@ -55,12 +54,21 @@ def asked_for(cfg: Config) -> list[str] | None:
         for key in ONLY:
             if cfg[key] is not None:
                 raise ValueError(f"{key} is a setting for prompt=TEXT or prompts=FILE, and neither is given")
+        check_budget(cfg)
         return None
     given = [cfg["prompt"]] if cfg["prompts"] is None else read_prompts(Path(cfg["prompts"]), "prompts")
     if not given or not given[0].strip():
         key = "prompt" if cfg["prompts"] is None else "prompts"
         raise ValueError(f"{key}={cfg[key]} has no prompt; write one, or one a line")
     return [prompt for prompt in given for _ in range(cfg["samples"])]
+
+
+def check_budget(cfg: Config) -> None:
+    """Raises ValueError where a budget is given to a suite, which has its own."""
+    for key in ("nfe", "cost"):
+        if cfg["suite"] is not None and cfg[key] is not None:
+            suite = cfg["suite"]["name"]
+            raise ValueError(f"{key}={cfg[key]:g} is no setting for suite={suite}; leave it out")
 
 
 def judge(finished: FinishedRun, cfg: Config, prompts: Sequence[str]) -> None:
@@ -252,10 +260,6 @@ def without(cfg: Config, key: str) -> dict[str, Any]:
 def picture(pixels: Tensor) -> Image.Image:
     """(C, H, W) in [-1, 1]; of latents that no codec decodes, the first three channels."""
     return Image.fromarray(eight_bits(pixels[None, :3])[0].byte().permute(1, 2, 0).cpu().numpy())
-
-
-def finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def sha256(value: Any) -> str:

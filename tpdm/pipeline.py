@@ -251,7 +251,7 @@ def heard(step: Callable[..., Tensor], callback: Callable[..., dict[str, Any]], 
 
     def stepped(path: Any, p: Any, t: Tensor, t_next: Tensor, past: Any) -> Tensor:
         x = step(path, p, t, t_next, past)
-        return callback(pipeline, next(count), 1000 * t, {"latents": x}).get("latents", x)
+        return callback(pipeline, next(count), path.timestep(t), {"latents": x}).get("latents", x)
 
     return stepped
 

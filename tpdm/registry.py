@@ -60,9 +60,7 @@ __all__ = [
     "validate",
 ]
 
-FILES = {
-    "sampler/grid": ("learned", "path")
-}  # group -> the component that a file's name stands for, its choice
+FILES = {"sampler/grid": ("learned", "path")}  # group -> what a file's name stands for: component, choice
 BESIDE = {"codec": {"text"}}  # components in a node that are built by themselves, `build("codec/text", ...)`
 ALIASES = {  # node of a config -> group
     "predictor_trainer": "trainer",

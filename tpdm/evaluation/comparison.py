@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from tpdm.evaluation.records import Record, Records
+from tpdm.evaluation.records import Record, Records, finite
 from tpdm.runtime.page import document, embedded, gallery, table, thumbnail
 from tpdm.runtime.plots import Measured, against_calls, schedules
 
@@ -145,10 +145,6 @@ def mean_and_error(values: Sequence[float | None]) -> tuple[float, float]:
     judged = [value for value in values if value is not None]
     mean = fmean(judged) if judged else math.nan
     return mean, stdev(judged) / math.sqrt(len(judged)) if len(judged) > 1 else math.nan
-
-
-def finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def rounded(value: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ class Record:
     def file(self) -> str:
         """Its picture, in the folder of all."""
         return place(self.schedule, self.image)
+
+
+def finite(score: float) -> float | None:
+    return score if math.isfinite(score) else None
 
 
 def place(schedule: str, image: int) -> str:

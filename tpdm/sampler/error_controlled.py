@@ -57,9 +57,8 @@ class ErrorControlledSampler:
         def next_time(p: Prediction, t: Tensor, rows: Tensor, k: int, past: Past | None) -> Tensor:
             if past is None:
                 return t * (1 - self.first)
-            again = (2 * t - past.t).maximum(
-                t / 2
-            )  # about as long as the last one; at 0 some steps are DDIM's
+            # About as long as the last step; never to 0, where some steps are DDIM's.
+            again = (2 * t - past.t).maximum(t / 2)
             apart = self.step(path, p, t, again, past) - ddim(path, p, t, again, None)
             error = apart.square().flatten(1).mean(1).sqrt()
             growth = (self.tolerance / error).sqrt().clamp(SLOWEST, FASTEST)
