@@ -35,6 +35,7 @@ REACHED_BY = {
     ("data", "folder"): ["data.path=images"],
     ("data", "imagenet_latents"): ["dry_run=true"],
     ("data", "mnist"): ["data.path=mnist"],
+    ("data", "mixture"): ["model=mixture"],
     ("data", "latents"): ["data.path=latents"],
     ("data", "webdataset"): ["data.path=shards.tar"],
     ("data", "prompts"): ["data.path=prompts.txt", "model=unet", "codec/text=transformer_text"],

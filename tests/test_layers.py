@@ -54,7 +54,7 @@ FLOORS = [
         "launcher",
     },
     {"codec"},
-    {"nn", "scheduler", "density", "guidance", "runtime"},
+    {"nn", "scheduler", "density", "blend", "guidance", "runtime"},
     {"types", "registry"},
     {"values"},
 ]

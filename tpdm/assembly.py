@@ -132,9 +132,9 @@ class Assembly:
 
     def backbone(self) -> nn.Module:
         """With the text encoder inside that is trained with it, where there is one."""
-        backbone = build("model", self.cfg["model"], shape=self.shape, cond=self.cond, outputs=self.outputs)
-        encoder = self.text.network()
-        return backbone if encoder is None else Captioned(backbone, encoder)
+        facts = {"shape": self.shape, "cond": self.cond, "scheduler": self.scheduler}
+        backbone = build("model", self.cfg["model"], **facts, outputs=self.outputs)
+        return backbone if (encoder := self.text.network()) is None else Captioned(backbone, encoder)
 
     def predictor(self, cfg: Config, features: FeatureSpec, costs: CostRange | None = None) -> nn.Module:
         return build_predictor(cfg, features, costs)
@@ -267,8 +267,8 @@ def described_predictor(folder: Path) -> tuple[Config, FeatureSpec]:
 def open_predictor(folder: Path) -> nn.Module:
     """A predictor from its own folder, whatever denoiser it was trained on."""
     config, made_for = described_predictor(folder)
-    budget = kept_budget(config)
-    predictor = build_predictor(config["predictor"], made_for, None if budget is None else budget.costs)
+    costs = None if (budget := kept_budget(config)) is None else budget.costs
+    predictor = build_predictor(config["predictor"], made_for, costs)
     load_strictly(predictor, load_artifact(folder)[1], folder)
     return predictor
 

@@ -7,7 +7,6 @@ import torch
 
 from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
-from tpdm.model.pretrained import SD3
 from tpdm.predictor.budget import costs_of
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
@@ -51,10 +50,15 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     return assembly
 
 
+def is_ready_made(cfg: Config) -> bool:
+    """Whether the model says of itself that there is nothing to train: a published one, or a closed form."""
+    model: Any = lookup("model", cfg["model"]["name"])
+    return getattr(model, "ready_made", False)
+
+
 def check_images(cfg: Config) -> None:
     """Raises ValueError where a denoiser is to be trained on prompts alone."""
-    model: Any = lookup("model", cfg["model"]["name"])
-    if cfg["data"]["name"] == "prompts" and cfg["denoiser"] is None and model is not SD3:
+    if cfg["data"]["name"] == "prompts" and cfg["denoiser"] is None and not is_ready_made(cfg):
         raise ValueError(
             "data=prompts has no images, so no denoiser can be trained on it; "
             "use model=sd3, denoiser=FOLDER, or data with images"

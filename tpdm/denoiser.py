@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tpdm.guidance import Constant
 from tpdm.scheduler.ddpm import VariancePreserving
-from tpdm.scheduler.path import ends, expand
+from tpdm.scheduler.path import ends, expand, raw_output
 from tpdm.scheduler.variance import hybrid_loss
 from tpdm.types import Condition, DenoiserLike, Guidance, Prediction, Scheduler, cat_conditions
 
@@ -42,16 +42,10 @@ class Denoiser(nn.Module):
         c = self.scheduler(t)
         x = expand(c.alpha, x0) * x0 + expand(c.sigma, x0) * eps
         raw, _ = self.backbone(x, self.scheduler.timestep(t), cond)
-        match self.scheduler.predicts:
-            case "eps_and_variance":
-                assert isinstance(self.scheduler, VariancePreserving), "no other path accepts it"
-                return hybrid_loss(self.scheduler, x0, eps, x, t, raw.float())
-            case "velocity":
-                target = expand(c.d_alpha, x0) * x0 + expand(c.d_sigma, x0) * eps
-            case "x0":
-                target = x0
-            case "eps":
-                target = eps
+        if self.scheduler.predicts == "eps_and_variance":
+            assert isinstance(self.scheduler, VariancePreserving), "no other path accepts it"
+            return hybrid_loss(self.scheduler, x0, eps, x, t, raw.float())
+        target = raw_output(self.scheduler.predicts, c, x0, eps)
         return (raw.float() - target).square().flatten(1).mean(1)
 
 

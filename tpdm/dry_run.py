@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tpdm.assembly import DTYPES, Assembly
-from tpdm.check import check
+from tpdm.check import check, is_ready_made
 from tpdm.predictor.budget import costs_of
 from tpdm.registry import build
 from tpdm.runtime.size import NOTHING, Size, size_of
@@ -76,8 +76,8 @@ def sizes_of(cfg: Config, assembly: Assembly) -> Sizes:
 
 
 def denoiser_training(cfg: Config, assembly: Assembly, sizes: Sizes, processes: int) -> Config | None:
-    """None where a trained denoiser is taken over."""
-    if cfg["denoiser"] is not None:
+    """None where a denoiser that needs no training is taken over."""
+    if cfg["denoiser"] is not None or is_ready_made(cfg):
         return None
     trainer, data = cfg["trainer"], assembly.data("train")
     seen = trainer["batch_size"] * trainer["max_steps"]

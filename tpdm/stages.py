@@ -11,15 +11,14 @@ from PIL import Image
 from torch import nn
 
 from tpdm.assembly import DTYPES, Assembly, load_denoiser
-from tpdm.check import check
+from tpdm.check import check, is_ready_made
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
-from tpdm.model.pretrained import SD3
 from tpdm.optimizer import Optimizer
 from tpdm.predictor.budget import Budget, costs_of
-from tpdm.registry import build, lookup
+from tpdm.registry import build
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.atomic import write_bytes
@@ -97,7 +96,7 @@ class Training:
         if self.cfg["denoiser"] is not None:
             self.adopt(Path(self.cfg["denoiser"]))
             return
-        if lookup("model", self.cfg["model"]["name"]) is SD3:
+        if is_ready_made(self.cfg):
             self.take_over(self.assembly.backbone())
             return
         if self.cfg["denoisers"] is not None:
@@ -152,10 +151,10 @@ class Training:
             print(f"optimizer.lr={suggestion:.2g} is suggested; see {path.with_suffix('.png')}")
 
     def take_over(self, backbone: nn.Module) -> None:
-        """A published transformer is trained already; its weights stay where they are."""
+        """What needs no training is kept as it was built; published weights stay where they are."""
         if self.accelerator.is_main_process:
             for weights in ("denoiser_raw", "denoiser"):
-                self.assembly.save_denoiser(self.run.folder / weights, backbone.state_dict(), "published")
+                self.assembly.save_denoiser(self.run.folder / weights, backbone.state_dict(), "as built")
         self.accelerator.wait_for_everyone()
 
     def adopt(self, folder: Path) -> None:

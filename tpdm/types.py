@@ -250,6 +250,10 @@ class Scheduler(Protocol):
         """What a network is told of t, in [0, 1000]."""
         ...
 
+    def time_told(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Inverse of `timestep`."""
+        ...
+
     def warp(self, u: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Uniform position u in [0, 1] to the t this path spends it on (SD3's shift; identity elsewhere)."""
         ...

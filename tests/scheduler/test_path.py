@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import LEVEL_NAMES, NAMES, path
-from tpdm.scheduler.path import by_noise_level, ends, expand, retimed
+from tpdm.scheduler.path import by_noise_level, ends, expand, raw_output, retimed
 
 READABLE = [
     *(("flow", predicts) for predicts in ("velocity", "x0")),
@@ -138,3 +138,18 @@ def test_coefficients_work_on_the_meta_device_and_keep_float32(name):
     for value in (*path(name)(torch.ones(3, device="meta")), *path(name)(torch.rand(3))):
         assert value.dtype == torch.float32
         assert value.shape == (3,)
+
+
+@pytest.mark.parametrize(("name", "predicts"), READABLE)
+def test_what_a_network_would_answer_is_what_its_ends_are_read_from(name, predicts):
+    scheduler, t = path(name, predicts), torch.rand(64, dtype=torch.float64) * 0.9 + 0.05
+    x0, eps = torch.randn(2, 64, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    c = scheduler(t)
+    x = expand(c.alpha, x0) * x0 + expand(c.sigma, x0) * eps
+    torch.testing.assert_close(ends(predicts, c, x, raw_output(predicts, c, x0, eps)), (x0, eps))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_timestep_tells_its_time(name):
+    t = torch.rand(256, dtype=torch.float64) * 0.99 + 0.005
+    torch.testing.assert_close(path(name).time_told(path(name).timestep(t)), t, atol=1e-9, rtol=1e-9)

@@ -64,6 +64,8 @@ class SD3(nn.Module):
     their fingerprint, which is compared. Raises ValueError where files are missing, or do not fit the data.
     """
 
+    ready_made = True
+
     def __init__(
         self,
         path: str,

@@ -53,6 +53,10 @@ class VariancePreserving:
         """The table index that discrete models are told; below the first entry, that entry."""
         return (self.num_train_timesteps * t.double() - 1).clamp(min=0).to(t.dtype)
 
+    def time_told(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """From the first entry on, since the times below it are told as that entry."""
+        return ((timestep.double() + 1) / self.num_train_timesteps).to(timestep.dtype)
+
     def warp(self, u: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         return u
 

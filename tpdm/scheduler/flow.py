@@ -33,6 +33,9 @@ class Flow:
     def timestep(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         return 1000 * t  # the unit that SD3, SiT and most flow models were trained to read
 
+    def time_told(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return timestep / 1000
+
     def warp(self, u: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Esser et al. 2024, eq. 23: more of the positions at high noise, for larger images."""
         return self.shift * u / (1 + (self.shift - 1) * u)

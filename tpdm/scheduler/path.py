@@ -29,7 +29,23 @@ def ends(predicts: str, coefficients: Coefficients, x: Tensor, raw: Tensor) -> t
             return (x - sigma * raw) / alpha, raw
         case "eps_and_variance":
             return ends("eps", coefficients, x, raw[:, : x.shape[1]])  # the other channels are the variance
-    raise ValueError(f"scheduler.predicts={predicts!r} is not one of velocity, x0, eps, eps_and_variance")
+    raise unknown(predicts)
+
+
+def raw_output(predicts: str, coefficients: Coefficients, x0: Tensor, eps: Tensor) -> Tensor:
+    """What a network that knows both ends answers with: the inverse of `ends`, but for a variance."""
+    match predicts:
+        case "velocity":
+            return expand(coefficients.d_alpha, x0) * x0 + expand(coefficients.d_sigma, x0) * eps
+        case "x0":
+            return x0
+        case "eps" | "eps_and_variance":
+            return eps
+    raise unknown(predicts)
+
+
+def unknown(predicts: str) -> ValueError:
+    return ValueError(f"scheduler.predicts={predicts!r} is not one of velocity, x0, eps, eps_and_variance")
 
 
 class NoiseLevelPath:
@@ -51,6 +67,9 @@ class NoiseLevelPath:
 
     def timestep(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         return self.base.timestep(self.base.time_at(t))
+
+    def time_told(self, timestep: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return self.base.noise_level(self.base.time_told(timestep))
 
     def warp(self, u: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         return self.base.noise_level(self.base.warp(u))
