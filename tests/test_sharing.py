@@ -2,13 +2,15 @@
 
 import os
 import signal
+import time
 
 import pytest
 from accelerate import Accelerator
 
-from tests.runs import TINY, at, files, forked, last_checkpoint, same, trained
+from tests.runs import TINY, at, ended, files, forked, last_checkpoint, same, started, trained
+from tpdm import sharing
 from tpdm.runtime.artifact import load_artifact
-from tpdm.sharing import deciding, key_of, manifest
+from tpdm.sharing import deciding, key_of, manifest, turn
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ def test_stored_data_are_known_by_their_files(tmp_path):
     assert manifest(part) == before[1]
 
 
+def test_stored_data_decide_a_denoiser(key, tmp_path):
+    (tmp_path / "0.tar").write_text("a")
+    asked = ("data=webdataset", f"data.path={tmp_path}/0.tar")
+    before = key(*asked)
+    assert key(*asked) == before
+    (tmp_path / "0.tar").write_text("longer than before")
+    assert key(*asked) != before
+
+
 def test_it_is_trained_once_and_by_whoever_is_left(composed, finished, tmp_path):
     """The first holder is killed in the middle; the next goes on, and a third trains nothing."""
     cfg = composed(*TINY, "run_name=a", f"runs={tmp_path}", f"denoisers={tmp_path / 'shared'}")
@@ -81,3 +92,22 @@ def test_it_is_trained_once_and_by_whoever_is_left(composed, finished, tmp_path)
         for folder in ("denoiser", "denoiser_raw", "predictor"):
             assert same(load_artifact(run / folder), load_artifact(finished / folder))
         assert (run / "training.gif").read_bytes() == (finished / "training.gif").read_bytes()
+
+
+def test_it_has_one_holder_at_a_time(tmp_path, monkeypatch):
+    decided, alone = {"seed": 0}, Accelerator(cpu=True)
+    waited, entered = tmp_path / "waited", tmp_path / "entered"
+
+    def second():
+        monkeypatch.setattr(sharing, "POLL_S", 0.01)
+        monkeypatch.setattr(sharing, "broadcast_object_list", lambda told: told[0] or waited.touch())
+        with turn(tmp_path / "shared", decided, alone):
+            entered.touch()
+
+    with turn(tmp_path / "shared", decided, alone):
+        child = started(second)
+        while not waited.exists() and not entered.exists():
+            time.sleep(0.01)
+        assert not entered.exists()
+    assert ended(child) == 0
+    assert entered.exists()

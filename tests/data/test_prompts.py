@@ -31,6 +31,7 @@ def test_each_form_is_read(tmp_path, name, content):
         ("a.json", b'["a", 3]', r"a\.json, entry 1, is no prompt"),
         ("a.jsonl", b'"a"\n{"x": 1}', r"a\.jsonl, line 2, is no prompt"),
         ("a.jsonl", b'"a"\n{"x"', r"a\.jsonl, line 2, is not JSON"),
+        ("a.jsonl", b'"a \\ud83d\\ude00"\n"a \\ud83d"', r"a\.jsonl, line 2, has a half of a letter"),
         ("a.csv", b"a", r"a\.csv is not understood; accepted: \.txt, \.json, \.jsonl"),
     ],
 )

@@ -87,6 +87,20 @@ def test_the_jobs_are_sent_once_with_the_code_that_stands_there(send, sbatch, co
     assert sbatch.count() == 1
 
 
+def test_what_is_done_is_not_sent_again(send, sbatch):
+    sbatch()
+    sweep = send()
+    for name in ("0", "1"):
+        (sweep.folder / name).mkdir()
+    (sweep.folder / "0" / "summary.json").write_text("{}")
+    send()
+    ids = {name: job.id for name, job in sweep.sent().items()}
+    assert (sbatch.count(), ids) == (2, {"0": "77_0", "1": "77"})  # the second alone, and so no array
+    (sweep.folder / "1" / "summary.json").write_text("{}")
+    send()
+    assert sbatch.count() == 2
+
+
 def test_a_machine_without_slurm_is_left_as_it_was(send, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="launcher=slurm finds no sbatch on the PATH; accepted here: local"):

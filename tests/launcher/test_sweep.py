@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from tpdm.launcher.sweep import Sent, Sweep, folder_of, names_of
@@ -40,3 +42,23 @@ def test_a_job_sent_again_is_known_by_its_new_id(tmp_path):
     assert {name: job.id for name, job in sweep.sent().items()} == {"a": "2", "b": "1_1"}
     with pytest.raises(ValueError, match="is no sweep"):
         Sweep.open(tmp_path / "elsewhere")
+
+
+def test_a_rank_that_leaves_no_result_failed_and_its_log_is_told(tmp_path):
+    sweep, job = Sweep(tmp_path), Sent("a", {}, "7", 3, "slurm")
+    sweep.keep_result(job, None)
+    sweep.result_path(job, 1).write_bytes(pickle.dumps(("error", "Traceback of rank 1")))
+    sweep.log(job, 2).write_text("one\nlast words\n")
+    told = [(failure.rank, failure.text) for failure in sweep.failures(job, "NODE_FAIL")]
+    lost = "left no result (NODE_FAIL); its log ends with:\none\nlast words"
+    assert told == [(1, "Traceback of rank 1"), (2, lost)]
+
+
+def test_a_result_that_was_cut_short_is_a_failure_and_runs_nothing(tmp_path):
+    sweep, job = Sweep(tmp_path), Sent("a", {}, "7", 1, "slurm")
+    sweep.keep_result(job, None)
+    path = sweep.result_path(job)
+    for content in (path.read_bytes()[:8], b"", pickle.dumps(pytest.fail), pickle.dumps(None)):
+        path.write_bytes(content)
+        [failure] = sweep.failures(job, "COMPLETED")
+        assert failure.text.startswith(f"{path} cannot be read (")

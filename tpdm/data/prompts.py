@@ -96,4 +96,6 @@ def prompt_of(value: Any, where: str) -> str:
         value = next((value[key] for key in KEYS if key in value), None)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{where}, is no prompt; write a string, or a mapping with {', '.join(KEYS)}")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # JSON's escapes can say it
+        raise ValueError(f"{where}, has a half of a letter, between \\ud800 and \\udfff, without the other")
     return value.strip()

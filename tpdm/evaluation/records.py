@@ -15,6 +15,7 @@ from tpdm.runtime.plots import png
 from tpdm.runtime.run import difference
 
 SETTINGS = "settings.json"  # what the images depend on, and the rewards that judge them
+REMEDY = "delete it, and the image is drawn again"
 Scores = Mapping[str, float | None]  # None where a reward answered with no number
 
 
@@ -71,9 +72,10 @@ class Records:
         return cls(folder)
 
     def find(self, schedule: str, image: int) -> Record | None:
+        """None where it is still to be drawn. ValueError for a record that is none of this image."""
         picture = self.folder / place(schedule, image)
         kept = picture.with_suffix(".json")
-        return Record(**read_record(kept)) if kept.exists() and picture.exists() else None
+        return read(kept, schedule, image) if kept.exists() and picture.exists() else None
 
     def keep(self, record: Record, picture: Image.Image) -> None:
         path = self.folder / record.file
@@ -82,5 +84,23 @@ class Records:
         write_json(path.with_suffix(".json"), asdict(record))
 
     def picture(self, record: Record) -> Image.Image:
-        with Image.open(self.folder / record.file) as picture:
-            return picture.convert("RGB")
+        """Raises ValueError where its file is no whole picture any more."""
+        path = self.folder / record.file
+        try:
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+        except (OSError, SyntaxError) as damage:  # Pillow's, of what it can not decode
+            raise ValueError(f"{path} is no whole picture ({damage}); {REMEDY}") from None
+
+
+def read(path: Path, schedule: str, image: int) -> Record:
+    """Raises ValueError for a file that was cut short, edited, or is another image's."""
+    kept = read_record(path)
+    try:
+        record = Record(**kept)
+        fits = (record.schedule, record.image, record.nfe + 1) == (schedule, image, len(record.times))
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{path} is no record of image {image} by {schedule}; {REMEDY}")
+    return record

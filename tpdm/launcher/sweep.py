@@ -125,7 +125,7 @@ class Sweep:
         """The end of its log."""
         path = self.log(job, rank)
         text = path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else []
-        return "".join(f"\n{line}" for line in ["; its log ends with:", *text]) if text else ""
+        return "\n".join(["; its log ends with:", *text]) if text else ""
 
 
 class _Plain(pickle.Unpickler):
