@@ -11,6 +11,7 @@ import pytest
 
 from tpdm.assembly import Assembly
 from tpdm.dry_run import denoiser_training, dry_run, predictor_training, sizes_of
+from tpdm.registry import build
 
 
 @pytest.fixture
@@ -35,9 +36,8 @@ def test_sizes_are_those_of_the_networks_really_built(dried, composed):
     record, assembly = dried(*overrides), Assembly.of(composed(*overrides))
     backbone = assembly.backbone()
     assert record["parameters"] == count(backbone)
-    assert record["predictor_parameters"] == count(
-        assembly.predictor(composed()["predictor"], backbone.features)
-    )
+    predictor = build("predictor", composed()["predictor"], features=backbone.features)
+    assert record["predictor_parameters"] == count(predictor)
 
 
 def test_dit_s2_in_closed_form(dried):

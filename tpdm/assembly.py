@@ -20,7 +20,6 @@ from tpdm.types import (
     Codec,
     Condition,
     CondSpec,
-    CostRange,
     DataShape,
     DenoiserLike,
     FeatureSpec,
@@ -135,9 +134,6 @@ class Assembly:
         facts = {"shape": self.shape, "cond": self.cond, "scheduler": self.scheduler}
         backbone = build("model", self.cfg["model"], **facts, outputs=self.outputs)
         return backbone if (encoder := self.text.network()) is None else Captioned(backbone, encoder)
-
-    def predictor(self, cfg: Config, features: FeatureSpec, costs: CostRange | None = None) -> nn.Module:
-        return build_predictor(cfg, features, costs)
 
     def null_cond(self) -> Condition:
         """The condition of nothing: the null label in every slot, or no caption."""

@@ -7,7 +7,7 @@ import torch
 
 from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
-from tpdm.predictor.budget import costs_of
+from tpdm.predictor.budget import build_predictor, costs_of
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
 from tpdm.runtime.run import check_name, difference
@@ -28,7 +28,7 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
         features = check_shape(cfg, assembly)
         for predictor in (cfg["predictor"], cfg["baseline"]):
             if predictor is not None:
-                assembly.predictor(predictor, features, costs_of(cfg["reward"]))
+                build_predictor(predictor, features, costs_of(cfg["reward"]))
     assembly.check_guidance(cfg["guidance_scale"])
     if cfg["denoiser"] is not None and not has_adopted(cfg):
         check_adoptable(Path(cfg["denoiser"]), cfg, assembly.codec)

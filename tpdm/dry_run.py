@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tpdm.assembly import DTYPES, Assembly
 from tpdm.check import check, is_ready_made
-from tpdm.predictor.budget import costs_of
+from tpdm.predictor.budget import build_predictor, costs_of
 from tpdm.registry import build
 from tpdm.runtime.size import NOTHING, Size, size_of
 from tpdm.sampler.adaptive import whole
@@ -67,7 +67,7 @@ def sizes_of(cfg: Config, assembly: Assembly) -> Sizes:
         if cfg["predictor"] is None:
             return Sizes(denoiser, NOTHING, 0)
         costs = costs_of(cfg["reward"])
-        predictor = assembly.predictor(cfg["predictor"], backbone.features, costs)
+        predictor = build_predictor(cfg["predictor"], backbone.features, costs)
         told = () if costs is None else (torch.full_like(t, costs.middle),)
         features = backbone(x, t, cond)[1].map(Tensor.detach)
         kept = getattr(predictor, "digest", whole)(features)

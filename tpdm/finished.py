@@ -45,6 +45,10 @@ class FinishedRun:
         features = self.denoiser.backbone.features
         return load_predictor(folder, self.run.folder / "denoiser", features, self.device)
 
+    def asked(self, folder: Path, nfe: float | None = None, cost: float | None = None) -> Any:
+        """The same at a mean `nfe`, or told a `cost`; ValueError where it takes none."""
+        return at_budget(self.predictor(folder), read_artifact_config(folder), nfe, cost)
+
     def sampler(
         self,
         cfg: dict[str, Any],
@@ -64,8 +68,7 @@ class FinishedRun:
             raise ValueError(
                 f"{self.run.folder} was trained with predictor=none; choose a fixed sampler: sampler=euler"
             )
-        asked = at_budget(self.predictor(folder), read_artifact_config(folder), nfe, cost)
-        return build("sampler", cfg, predictor=asked, max_nfe=max_nfe)
+        return build("sampler", cfg, predictor=self.asked(folder, nfe, cost), max_nfe=max_nfe)
 
     def picture(self, name: str) -> Path:
         """Where a picture goes that nobody named."""
@@ -119,11 +122,7 @@ class FinishedRun:
         return evaluation(
             self.assembly.guided(self.denoiser, self.cfg["guidance_scale"], self.cfg["guidance"]),
             build("sampler", self.cfg["sampler"], scheduler=self.assembly.scheduler),
-            {
-                name: at_budget(self.predictor(folder), read_artifact_config(folder), nfe, cost)
-                for name, folder in present.items()
-                if folder.exists()
-            },
+            {name: self.asked(folder, nfe, cost) for name, folder in present.items() if folder.exists()},
             self.results,
         )
 

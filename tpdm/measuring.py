@@ -12,9 +12,7 @@ import torch
 from tpdm.assembly import DTYPES, Assembly, device_of
 from tpdm.denoiser import Denoiser
 from tpdm.finished import FinishedRun
-from tpdm.predictor.budget import at_budget
 from tpdm.registry import build, lookup
-from tpdm.runtime.artifact import read_artifact_config
 from tpdm.runtime.atomic import write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.suite.ratio import Measured
@@ -88,7 +86,7 @@ def configured(cfg: Config, device: torch.device) -> dict[str, Any]:
     backbone: Any = assembly.backbone().to(device, DTYPES[cfg["inference_dtype"]])
     if cfg["predictor"] is None:
         raise ValueError(f"suite={cfg['suite']['name']} times a predictor, and this config has none")
-    predictor = assembly.predictor(cfg["predictor"], backbone.features).to(device)
+    predictor = build("predictor", cfg["predictor"], features=backbone.features).to(device)
     return {
         "denoiser": Denoiser(backbone, assembly.scheduler).eval().requires_grad_(False),
         "predictor": predictor.eval().requires_grad_(False),
@@ -101,10 +99,9 @@ def configured(cfg: Config, device: torch.device) -> dict[str, Any]:
 def finished(folder: str, device: torch.device) -> dict[str, Any]:
     """The networks of a finished run, and its sampler."""
     run = FinishedRun.open(folder, device, ema=True)
-    kept = Path(folder) / "predictor"
     return {
         "denoiser": run.denoiser,
-        "predictor": at_budget(run.predictor(kept), read_artifact_config(kept), None, None),
+        "predictor": run.asked(Path(folder) / "predictor"),
         "sampler": build("sampler", run.cfg["sampler"]),
         "data": run.assembly.data("train"),
         "shape": run.assembly.shape,

@@ -17,7 +17,7 @@ from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.optimizer import Optimizer
-from tpdm.predictor.budget import Budget, costs_of
+from tpdm.predictor.budget import Budget, build_predictor, costs_of
 from tpdm.registry import build
 from tpdm.reward.weighted import Reward
 from tpdm.runtime.artifact import load_artifact, save_artifact
@@ -35,7 +35,7 @@ from tpdm.trainer.calibration import SEEDS as CALIBRATION_SEEDS
 from tpdm.trainer.calibration import calibrated, held_out_nfe
 from tpdm.trainer.denoiser import DenoiserTrainer
 from tpdm.trainer.lr_find import check_rates, range_test, rising
-from tpdm.trainer.pool import Pool, load_pool, make_pool, save_pool, with_targets
+from tpdm.trainer.pool import Pool, captions_of, load_pool, make_pool, save_pool, with_targets
 from tpdm.trainer.stage import Stage
 from tpdm.types import Condition, DenoiserLike
 
@@ -195,7 +195,7 @@ class Training:
         denoiser = assembly.guided(frozen, self.cfg["guidance_scale"], self.cfg["guidance"])
         torch.manual_seed(self.cfg["seed"])
         costs = costs_of(self.cfg["reward"])
-        predictor = self.assembly.predictor(cfg, frozen.backbone.features, costs)
+        predictor = build_predictor(cfg, frozen.backbone.features, costs)
         settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}
         rewards = [self.reward(self.cfg[key]) for key in ("reward", "held_out") if self.cfg[key]]
         trainer = build(
@@ -296,8 +296,3 @@ class Training:
             self.tracker.image(0, path.stem, Image.open(path), "evaluation")
         stopwatch.save()
         self.run.write_json(SUMMARY, {**tables, "seconds": read_timings(self.run.folder), **provenance()})
-
-
-def captions_of(cond: Any) -> list[str] | None:
-    """The texts themselves, where that is what the data are conditioned on."""
-    return cond if isinstance(cond, list) else None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from tpdm.launcher.sweep import Sent, Sweep, folder_of, names_of, placed, summarises, trains
+from tpdm.launcher.sweep import Jobs, Sent, Sweep, folder_of, names_of, placed, summarises, trains
 from tpdm.runtime.process import is_first
 
 Config = dict[str, Any]
-Jobs = Sequence[tuple[Sequence[str], Config]]  # overrides, and the config that they make
 Main = Callable[[Config], None]
 Attempt = Callable[[Callable[[], None]], None]  # tells of an error, and returns
 

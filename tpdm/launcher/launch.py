@@ -18,6 +18,7 @@ from tpdm.launcher.sweep import (
     CODE,
     JOBS,
     Failure,
+    Jobs,
     Sent,
     Sweep,
     folder_of,
@@ -30,8 +31,6 @@ from tpdm.runtime.atomic import naming
 
 SEEN_ENDED = 3  # polls in a row, since results travel more slowly than states through a network's files
 SLOWEST_POLL_S = 20.0
-
-Jobs = Sequence[tuple[Sequence[str], dict[str, Any]]]  # overrides, and the config that they make
 
 
 class SweepFailedError(RuntimeError):

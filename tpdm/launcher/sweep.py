@@ -23,6 +23,8 @@ MANIFEST, JOBS, CODE, DENOISERS, LOCK = "sweep.json", "jobs", "code", "denoisers
 DONE = "summary.json"  # the last file of a run
 LONGEST_NAME = 120
 
+Jobs = Sequence[tuple[Sequence[str], dict[str, Any]]]  # overrides, and the config that they make
+
 
 @dataclass(frozen=True)
 class Sent:

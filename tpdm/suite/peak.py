@@ -51,13 +51,10 @@ def peak(workload: Workload, mode: Mode, max_steps: int) -> Peak:
 
 
 def update(trainer: PredictorTrainer, step: int) -> int:
-    """One update as `fit` makes it; the bytes of features that it stored meanwhile."""
-    generator = trainer.stage.generator(step)
-    rollout, judged = trainer.explore(generator)
+    """One update; the bytes of features that it stored meanwhile."""
+    rollout, _, _ = trainer.update(step)
     assert rollout.features is not None
     assert (rollout.trajectory.nfe == trainer.sampler.max_steps).all()
-    advantage = trainer.compare(trainer.reward.cost(judged.reward, rollout.trajectory.nfe), step)
-    trainer.improve(rollout, advantage, step, generator)
     return rollout.features.bytes
 
 

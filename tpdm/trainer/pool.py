@@ -43,6 +43,11 @@ class Pool:
         return noise, cond, target, None if self.prompts is None else [self.prompts[row] for row in rows]
 
 
+def captions_of(cond: Any) -> list[str] | None:
+    """The texts themselves, where that is what the data are conditioned on."""
+    return cond if isinstance(cond, list) else None
+
+
 def make_pool(
     cond: Condition, shape: tuple[int, ...], variants: int, first_seed: int, prompts: Sequence[str] | None
 ) -> Pool:

@@ -109,16 +109,20 @@ class PredictorTrainer:
             "watch": self.watch,
         }
         for step in self.stage.steps(self.max_steps, self.save_every, parts):
-            generator = self.stage.generator(step)
-            with memory_for(*self.memory["explore"]):
-                rollout, judged = self.explore(generator)
-            told = () if rollout.cost is None else (rollout.cost,)
-            worth = self.reward.cost(judged.reward, rollout.trajectory.nfe, *told)
-            advantage = self.compare(worth, step, rollout.cost)
-            with memory_for(*self.memory["improve"]):
-                stats = self.improve(rollout, advantage, step, generator)
-            self.report(step, rollout, judged, stats)
+            self.report(step, *self.update(step))
         return self.predictor.state_dict()
+
+    def update(self, step: int) -> tuple[Rollout, Judged, dict[str, Tensor]]:
+        """Explores, compares, and learns from it; what was seen on the way."""
+        generator = self.stage.generator(step)
+        with memory_for(*self.memory["explore"]):
+            rollout, judged = self.explore(generator)
+        told = () if rollout.cost is None else (rollout.cost,)
+        worth = self.reward.cost(judged.reward, rollout.trajectory.nfe, *told)
+        advantage = self.compare(worth, step, rollout.cost)
+        with memory_for(*self.memory["improve"]):
+            stats = self.improve(rollout, advantage, step, generator)
+        return rollout, judged, stats
 
     @torch.no_grad()
     def explore(self, generator: torch.Generator) -> tuple[Rollout, Judged]:
