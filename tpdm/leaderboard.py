@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ from tpdm.launcher.states import GONE, QUEUED, RUNNING, states
 from tpdm.launcher.sweep import DONE, Sent, Sweep
 from tpdm.runtime.atomic import read_record, write_text
 from tpdm.runtime.page import Point, page
+from tpdm.runtime.rows import as_csv
 
 LEADERBOARD, PAGE, HPARAMS = "leaderboard.csv", "report.html", "hparams"
 NUMBERS = ("nfe", "nfe_std", "mse", "frechet", "accuracy", "images_per_second", "seconds")
@@ -48,7 +47,7 @@ def report(folder: Path) -> None:
         state: sum(row.state == state for row in table) for state in ("done", RUNNING, QUEUED, "failed")
     }
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    write_text(folder / LEADERBOARD, as_csv(table))
+    write_text(folder / LEADERBOARD, as_csv([row.cells() for row in table]))
     write_text(folder / PAGE, as_page(sweep, table))
     write_hparams(folder / HPARAMS, [row for row in table if row.state == "done"])
     print(f"{folder / LEADERBOARD}, {folder / PAGE}; tensorboard --logdir {folder / HPARAMS}")
@@ -104,15 +103,6 @@ def _number(value: Any) -> float | None:
     if value is not None and not math.isfinite(value):
         raise ValueError(f"{value} is no figure")
     return value
-
-
-def as_csv(table: Sequence[Row]) -> str:
-    text = io.StringIO()
-    cells = [row.cells() for row in table]
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in cells for key in row)))
-    writer.writeheader()
-    writer.writerows(cells)
-    return text.getvalue()
 
 
 def as_page(sweep: Sweep, table: Sequence[Row]) -> str:

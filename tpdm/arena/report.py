@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from tpdm.arena.tournament import Played
 from tpdm.runtime.atomic import write_json, write_text
 from tpdm.runtime.page import document, gallery, paragraphs, table
 from tpdm.runtime.plots import Curve, pareto, png
+from tpdm.runtime.rows import as_csv
 
 TABLE, SCHEDULES, PAGE = "arena.csv", "schedules.json", "report.html"
 ERROR = "mean squared error against the exact ODE"
@@ -26,7 +25,7 @@ def write_report(
 ) -> None:
     """`text` are the paragraphs of the page; who was absent is told below them."""
     pooled = [row for row in played.standings if row.seed is None]
-    write_text(folder / TABLE, as_csv(played.standings))
+    write_text(folder / TABLE, as_csv([row.cells() for row in played.standings]))
     write_json(folder / SCHEDULES, schedules(rings, pooled))
     for (name, xlabel), x in zip(PLOTS.items(), ("nfe", "seconds"), strict=True):
         ticks = sorted({row.target for row in pooled}) if x == "nfe" else None
@@ -42,15 +41,6 @@ def write_report(
 def as_url(path: Path) -> str:
     """A picture's own content, for a page that asks for no other file."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def as_csv(standings: Sequence[Standing]) -> str:
-    text = io.StringIO()
-    cells = [row.cells() for row in standings]
-    writer = csv.DictWriter(text, list(cells[0]))
-    writer.writeheader()
-    writer.writerows(cells)
-    return text.getvalue()
 
 
 def schedules(rings: Sequence[Ring], pooled: Sequence[Standing]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from PIL import Image
 from tpdm.evaluation.records import Record, Records, finite
 from tpdm.runtime.page import document, embedded, gallery, table, thumbnail
 from tpdm.runtime.plots import Measured, against_calls, schedules
+from tpdm.runtime.rows import as_csv
 
 SHOWN = 32  # prompts whose images the page shows
 CELLS = ("image", "prompt", "seed", "schedule", "nfe")
@@ -66,14 +65,18 @@ class Comparison:
 
     def as_csv(self) -> str:
         """The same with times and files; a score that is no number is left empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*CELLS, "times", *self.rewards, "file"])
-        writer.writeheader()
-        for record in (record for records in self.of.values() for record in records):
-            row = {name: getattr(record, name) for name in (*CELLS, "file")}
-            times = " ".join(f"{t:.6g}" for t in record.times)
-            writer.writerow({**row, "times": times, **record.scores})
-        return text.getvalue()
+        return as_csv(
+            [
+                {
+                    **{name: getattr(record, name) for name in CELLS},
+                    "times": " ".join(f"{t:.6g}" for t in record.times),
+                    **{reward: record.scores[reward] for reward in self.rewards},
+                    "file": record.file,
+                }
+                for records in self.of.values()
+                for record in records
+            ]
+        )
 
     def figures(self) -> dict[str, Any]:
         """What a model card tells: rewards with their standard errors, beside the longest fixed schedule's.
