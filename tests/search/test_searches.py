@@ -12,6 +12,7 @@ from tests.search.test_levels import falls
 from tpdm.registry import build, names
 from tpdm.sampler.step import ab2, ddim
 from tpdm.search import least_squares
+from tpdm.search.brute_force import brute_force
 from tpdm.search.dynamic import fine, gits, oss, shortest_path
 from tpdm.search.ld3 import ld3
 from tpdm.search.least_squares import Found, cheapest, refined, slopes, table
@@ -23,6 +24,7 @@ SEARCHES = {
     "gits": {"candidates": 24, "power": 1.5},
     "oss": {"candidates": 16, "power": 1.5},
     "ld3": {"iterations": 20, "batch_size": 12, "lr": 0.1},
+    "brute_force": {"candidates": 12},
     "sharpness": {"candidates": 32, "power": 1.5, "order": 0.5},
 }
 
@@ -204,3 +206,20 @@ def test_sharpness_gives_euler_steps_equal_errors():
     even = uniform(8)
     assert errors.std() / errors.mean() < 0.35
     assert not torch.allclose(levels, even, atol=0.02)
+
+
+# --- brute force
+
+
+def test_brute_force_is_the_best_of_its_grid():
+    problem = curved()
+    pairs = [torch.tensor([1.0, a / 12, b / 12, 0.0]) for a, b in combinations(range(11, 0, -1), 2)]
+    found = search("brute_force", problem, 3)
+    torch.testing.assert_close(problem.cost(found), min(problem.cost(levels) for levels in pairs))
+
+
+@pytest.mark.parametrize("num_steps", [13, 6])
+def test_a_grid_that_is_too_coarse_or_too_fine_is_refused(num_steps):
+    candidates = 12 if num_steps == 13 else 60
+    with pytest.raises(ValueError, match=rf"search\.candidates={candidates} has .* of {num_steps} steps"):
+        brute_force(curved(), num_steps, candidates=candidates)
