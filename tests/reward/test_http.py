@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
@@ -52,8 +53,8 @@ def serve():
         server.server_close()
 
 
-def reward_of(url, retries=2, batch_size=2):
-    choices = {"url": url, "batch_size": batch_size, "timeout": 5.0, "retries": retries, "wait": 0.0}
+def reward_of(url, retries=2, batch_size=2, timeout=5.0):
+    choices = {"url": url, "batch_size": batch_size, "timeout": timeout, "retries": retries, "wait": 0.0}
     return build("reward", {"name": "http", "cost": {"name": "linear", "cost": 0.0}, **choices})
 
 
@@ -97,6 +98,14 @@ def test_nobody_there_is_said_with_the_address():
         ConnectionError, match=r"reward\.url=http://127\.0\.0\.1:1/ did not answer in 2 tries"
     ):
         reward_of("http://127.0.0.1:1/", retries=1)(torch.zeros(1, 1, 2, 2), None, None)
+
+
+def test_a_scorer_that_hangs_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and never says a word
+        port = silent.getsockname()[1]
+        scorer = reward_of(f"http://127.0.0.1:{port}/", retries=1, timeout=0.05)
+        with pytest.raises(ConnectionError, match=r"did not answer in 2 tries of 0\.05 s: .*timed out"):
+            scorer(torch.zeros(1, 1, 2, 2), None, None)
 
 
 def test_what_is_no_address_is_refused():
