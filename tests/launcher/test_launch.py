@@ -192,3 +192,22 @@ def test_a_snapshot_that_was_cut_short_is_made_again(send, sbatch, tmp_path, mon
     (tmp_path / "bin" / "git").unlink()
     [whole] = (path for path in (send().folder / "code").iterdir() if not path.name.startswith("."))
     assert (whole / "tpdm" / "__init__.py").read_text() == "one = 1\n"
+
+
+def test_options_reach_sbatch_and_srun_under_their_own_names(composed, code, sbatch, tmp_path):
+    sbatch()
+    options = {"partition": "gpu", "account": "mine", "constraint": "a100", "gpus_per_node": 2, "mem_gb": 8}
+    given = [
+        "launcher=slurm", "launcher.wait=false", "launcher.timeout_min=90", "launcher.array_parallelism=1",
+        *(f"launcher.{key}={value}" for key, value in options.items()), "launcher.srun_args=[--overlap]",
+        "+launcher.additional_parameters={reservation: tuesday}", f"runs={tmp_path}", "run_name=s",
+    ]  # fmt: skip
+    launch("train", [((f"seed={k}",), composed(*given, f"seed={k}")) for k in (0, 1)])
+    script = tmp_path / "s" / "jobs" / "77_submission.sh"
+    lines = script.read_text().splitlines()
+    for option in (
+        "partition=gpu", "account=mine", "constraint=a100", "gpus-per-node=2", "mem=8GB", "time=90",
+        "array=0-1%1", "reservation=tuesday",
+    ):  # fmt: skip
+        assert f"#SBATCH --{option}" in lines
+    assert " --overlap " in next(line for line in lines if line.startswith("srun "))
