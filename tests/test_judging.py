@@ -216,7 +216,20 @@ def test_what_was_drawn_is_not_drawn_again(out, run, published, tmp_path):
     assert judged(*asked[:-1], "seed=8").err.startswith(
         f"tpdm: error: out={tmp_path / 'a'} was drawn with seed=7, and now seed=8; use another out"
     )
+    for key, was, now in (("guidance_scale", "7.0", "3.0"), ("sampler.max_steps", "9", "8")):
+        line = f"tpdm: error: out={tmp_path / 'a'} was drawn with {key}={was}, and now {key}={now}; use"
+        assert judged(*asked, f"{key.split('.')[-1]}={now}").err.startswith(line)
     assert files(tmp_path / "a") == after
+
+
+def test_raw_weights_make_no_figures_of_the_run(run, published, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "figures.json").unlink(missing_ok=True)
+    short = ("ema=false", "own_rewards=false", "max_steps=2", "steps=[]")
+    ended = judged(tmp_path / "run", published, tmp_path / "a", *short)
+    assert ended.status == 0, ended.err
+    assert (tmp_path / "a" / "figures.json").exists()
+    assert not (tmp_path / "run" / "figures.json").exists()
 
 
 def test_a_prompt_has_a_folder_in_the_run_and_makes_no_figures(run, tmp_path):

@@ -70,6 +70,13 @@ def test_stored_data_decide_a_denoiser(key, tmp_path):
     assert key(*asked) != before
 
 
+@pytest.mark.parametrize("part", ["source_sha256", "version"])
+def test_code_and_libraries_decide_a_denoiser(part, key, monkeypatch):
+    before = key()
+    monkeypatch.setattr(sharing, part, lambda of: "another")
+    assert key() != before
+
+
 def test_it_is_trained_once_and_by_whoever_is_left(composed, finished, tmp_path):
     """The first holder is killed in the middle; the next goes on, and a third trains nothing."""
     cfg = composed(*TINY, "run_name=a", f"runs={tmp_path}", f"denoisers={tmp_path / 'shared'}")

@@ -199,3 +199,29 @@ def test_a_name_that_nobody_has_cannot_be_borrowed_from(tmp_path):
     others = {name: make for name, make in CONTESTANTS.items() if name != "adaptive"}
     with pytest.raises(ValueError, match=r"suite\.contestants\.mean_schedule\.of=adaptive is no contestant"):
         arena(tmp_path, contestants=others)
+
+
+def test_a_budget_is_met_on_the_matching_set(ring, monkeypatch):
+    """Its evaluation set is another, and no knob was turned on that."""
+    asked = []
+
+    class Turned:
+        def __init__(self, run_at, problems, low, high):
+            asked.append(problems)
+
+        def turn(self, target):
+            return float(target)
+
+    monkeypatch.setattr(rings, "Dial", Turned)
+    assert ring.matched("somebody", {}, None, (1.0, 2.0), 3).numbers == {"knob": 3.0}
+    assert asked == [ring.sets.matching]
+    assert not set(ring.sets.matching.seeds) & set(ring.sets.evaluation.seeds)
+
+
+def test_whoever_leans_on_another_is_played_again_where_that_one_changes(ring):
+    changed = {**ring.contestants, "adaptive": replace(ring.contestants["adaptive"], predictor="baseline")}
+    other = rings.Ring(0, ring.runner, ring.sets, ring.judge, changed, ring.baseline, ring.store)
+    for name in ("adaptive", "mean_schedule", "shuffled", "own_steps"):
+        assert ring.key(name) != other.key(name)
+    for name in ("table", "allocator"):
+        assert ring.key(name) == other.key(name)

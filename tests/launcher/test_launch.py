@@ -101,6 +101,15 @@ def test_what_is_done_is_not_sent_again(send, sbatch):
     assert sbatch.count() == 2
 
 
+def test_what_waits_or_runs_is_not_sent_again(send, sbatch, tmp_path):
+    sbatch()
+    send()
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho '77_0|RUNNING'\necho '77_1|FAILED'\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    ids = {name: job.id for name, job in send().sent().items()}
+    assert (sbatch.count(), ids) == (2, {"0": "77_0", "1": "77"})
+
+
 def test_a_machine_without_slurm_is_left_as_it_was(send, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="launcher=slurm finds no sbatch on the PATH; accepted here: local"):

@@ -55,6 +55,12 @@ def test_means_that_fall_are_kept_as_they_are(nfe):
     assert [budget.cost_of(n) for n in falling] == pytest.approx(costs, rel=1e-9)
 
 
+def test_means_that_rise_become_their_mean_at_their_geometric_middle():
+    budget = Budget.fit(COSTS, {1e-6: 7.0, 1e-5: 3.0, 1e-4: 5.0, 1e-3: 2.0})
+    assert list(budget.nfe) == [7, 4, 2]
+    assert list(budget.cost) == pytest.approx([1e-6, 10**-4.5, 1e-3])
+
+
 class Listening:
     """Answers with the cost that it was told."""
 

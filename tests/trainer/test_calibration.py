@@ -10,7 +10,7 @@ from tests.scheduler.paths import path
 from tests.tiny import conditions
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.step import ddim
-from tpdm.trainer.calibration import calibrated, held_out_nfe
+from tpdm.trainer.calibration import SEEDS, calibrated, held_out_nfe
 from tpdm.types import CostRange, DataShape
 
 COSTS = CostRange(1e-6, 1e-2)
@@ -57,9 +57,16 @@ def accelerator(rank, ranks):
     )
 
 
-def measured(rank=0, ranks=1, count=7):
+def measured(rank=0, ranks=1, count=7, drawn=None):
     def sampler(predictor):
-        return AdaptiveSampler(ddim, 60, 0.01, 1e-3, 0.999, "mode", "data", predictor=predictor)
+        made = AdaptiveSampler(ddim, 60, 0.01, 1e-3, 0.999, "mode", "data", predictor=predictor)
+
+        def sample(denoiser, noise, cond, seeds):
+            if drawn is not None:
+                drawn.extend(seeds)
+            return made(denoiser, noise, cond, seeds)
+
+        return sample
 
     parts = (Constant(), IdealDenoiser(path("flow")), conditions(count), DataShape(1, 2, 2), 3)
     process = accelerator(rank, ranks)
@@ -82,3 +89,12 @@ def test_processes_share_the_conditions_out():
         counts.append(both[1].item())
         assert how == "sum"
     assert counts == [4, 3]
+
+
+def test_its_noises_are_those_of_nobody_else():
+    """Training's noises and the evaluation's are counted from seeds far below; processes share these."""
+    drawn = []
+    for rank in range(2):
+        measured(rank, 2, drawn=drawn)[0](1e-4)
+    assert sorted(drawn) == [SEEDS + k for k in range(7)]
+    assert SEEDS == 2**29

@@ -229,6 +229,22 @@ def test_a_run_stops_where_its_reward_rises_and_the_held_out_one_falls(tmp_path)
         trainer.fit()
 
 
+def test_what_the_watch_has_seen_outlives_a_stop(tmp_path):
+    """Neither half of the window is one."""
+    rising, falling = [0.0, 1.0, 2.1, 3.0, 4.0], [5.0, 4.0, 3.1, 2.0, 1.0]
+
+    def trainer(begin, end):
+        held_out = Worth(falling[begin:end])
+        choices = {"max_steps": end, "guard": "stop", "guard_window": 5, "held_out": held_out}
+        made = toy_trainer(tmp_path, lambda nfe: 0 * nfe, **choices)
+        made.reward = Worth(rising[begin:end])
+        return made
+
+    trainer(0, 2).fit()
+    with pytest.raises(RewardHackedError, match="over the last 5 updates up to step 4"):
+        trainer(2, 5).fit()
+
+
 def test_running_out_of_memory_names_the_batch_and_what_halves_it(tmp_path):
     trainer = toy_trainer(tmp_path, lambda nfe: nfe, prompts=4, samples=8)
 
