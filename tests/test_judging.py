@@ -72,6 +72,14 @@ def rows(out):
     return list(csv.DictReader((out / "results.csv").open()))
 
 
+def test_an_image_that_is_not_finite_is_named_and_not_kept(run, published, tmp_path):
+    ended = judged(run, published, tmp_path / "out", "guidance_scale=1e38")
+    assert ended.status == 2
+    line = "tpdm: error: image 0 (predictor) is not finite; guidance_scale=1e+38 may be too strong"
+    assert ended.err.splitlines()[-1].startswith(line)
+    assert not [file for file in files(tmp_path / "out") if str(file).endswith(".png")]
+
+
 def test_every_schedule_draws_every_image(out):
     table = rows(out)
     assert [(row["schedule"], int(row["image"])) for row in table] == [

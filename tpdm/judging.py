@@ -180,6 +180,7 @@ class Judging:
         with memory_of(size, "images", "batch_size"):
             for part, walk in walks(run, seeds, cond, assembly.shape, size, device):
                 pixels = assembly.codec.decode(walk.x0)
+                self.check_finite(schedule, images[part], pixels)
                 scores = self.scores(pixels, seeds[part], cond[part])
                 for row, image in enumerate(images[part]):
                     nfe = int(walk.nfe[row])
@@ -190,6 +191,15 @@ class Judging:
                     )
                     self.records.keep(record, picture(pixels[row]))
                     yield record
+
+    def check_finite(self, schedule: str, images: Sequence[int], pixels: Tensor) -> None:
+        """Raises ValueError for an image that is none, before it is judged or kept."""
+        whole = pixels.isfinite().flatten(1).all(1).tolist()
+        for image in (image for image, fine in zip(images, whole, strict=True) if not fine):
+            raise ValueError(
+                f"image {image} ({schedule}) is not finite; guidance_scale={self.guidance_scale:g} may be too "
+                "strong, or the run's inference_dtype too narrow"
+            )
 
     def scores(self, pixels: Tensor, seeds: Sequence[int], cond: Condition) -> dict[str, list[float]]:
         """What every reward says of these images."""
