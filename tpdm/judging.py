@@ -197,8 +197,8 @@ class Judging:
         whole = pixels.isfinite().flatten(1).all(1).tolist()
         for image in (image for image, fine in zip(images, whole, strict=True) if not fine):
             raise ValueError(
-                f"image {image} ({schedule}) is not finite; guidance_scale={self.guidance_scale:g} may be too "
-                "strong, or the run's inference_dtype too narrow"
+                f"image {image} ({schedule}) is not finite; guidance_scale={self.guidance_scale:g} may be "
+                "too strong, or the run's inference_dtype too narrow"
             )
 
     def scores(self, pixels: Tensor, seeds: Sequence[int], cond: Condition) -> dict[str, list[float]]:
