@@ -49,8 +49,8 @@ def settings(published, runs, *more, predictor="vit", folder="sd3"):
         f"model={MODELS[folder]}", f"model.path={published / folder}", "model.dtype=float32",
         "codec.text.max_tokens=16", "data=prompts", f"data.path={published / 'prompts.jsonl'}",
         "data.size=32", "reward=image_reward", f"reward.path={judge}", f"reward.tokenizer={judge}",
-        "+reward@held_out=clip_score", f"held_out.path={clip}", f"held_out.processor={clip}",
-        f"predictor={predictor}", *SIZES[predictor], *SMALL, "baseline=null", "predictor_trainer.max_steps=2",
+        "+reward@held_out=clip_score", f"held_out.path={clip}",
+        f"predictor={predictor}", *SIZES[predictor], *SMALL, "predictor_trainer.max_steps=2",
         f"runs={runs}", "run_name=a", *more,
     )  # fmt: skip
 
@@ -70,6 +70,15 @@ def test_only_the_predictor_trains_and_both_rewards_are_logged(run):
     _, state = load_artifact(run / "denoiser")
     assert list(state) == ["_extra_state"]
     assert not (run.parent / "shared").exists()  # nothing is trained that a sweep could share
+
+
+def test_a_contest_and_its_baseline_are_had_for_the_asking(composed):
+    plain = composed("model=sd3", "data=prompts", "data.path=a.txt")
+    assert (plain["evaluation"], plain["baseline"]) == (None, None)
+    asked = composed(
+        "model=sd3", "evaluation=images", "predictor@baseline=time_only", "data=prompts", "data.path=a"
+    )
+    assert (asked["evaluation"]["name"], asked["baseline"]["name"]) == ("images", "time_only")
 
 
 def test_it_is_finished_and_found_finished(run, published):
@@ -144,10 +153,10 @@ def test_another_pipeline_in_its_place_is_noticed(run, published, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("model.path=nowhere", "codec.path=nowhere is no folder here"),
+        ("model.path=nowhere", "model.path=nowhere is no folder here"),
         ("model.path=some/model", "hf download some/model --local-dir FOLDER`, copy FOLDER here and set"),
         ("reward.path=nowhere", "reward.path=nowhere is no folder here"),
-        ("data.size=36", "data.size makes latents of 9x9"),
+        ("data.size=36", "multiples of 2 up to 16; codec=sd_vae makes latents of that size of data.size=36"),
         ("model.lora=nowhere", "model.lora=nowhere has no .safetensors"),
         ("data.path=empty.jsonl", "data.path=empty.jsonl has 0 prompts"),
         ("data.path=cut.jsonl", "cut.jsonl, line 2, is not JSON"),

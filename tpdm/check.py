@@ -7,6 +7,7 @@ import torch
 
 from tpdm.assembly import DENOISER_KEYS, Assembly, check_codec, check_denoiser
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read
+from tpdm.model.pretrained import SD3, usual_shape
 from tpdm.predictor.budget import build_predictor, costs_of
 from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import load_artifact
@@ -20,6 +21,8 @@ Config = dict[str, Any]
 def check(cfg: Config, ranks: int = 1) -> Assembly:
     """Builds every part, networks without memory behind them. ValueError where one does not fit."""
     check_name(cfg["run_name"])
+    if lookup("model", cfg["model"]["name"]) is SD3:
+        usual_shape(cfg["model"]["path"])  # before its codec, which would tell of another key
     assembly = Assembly.of(cfg)
     check_images(cfg)
     if not cfg["dry_run"]:
@@ -95,7 +98,9 @@ def check_shape(cfg: Config, assembly: Assembly) -> FeatureSpec:
         backbone: Any = assembly.backbone()
     except ValueError as error:
         name = cfg["codec"]["name"]
-        made = "" if name == "identity" else f"; codec={name} makes latents of that size"
+        size = cfg["data"].get("size")
+        of = "" if size is None else f" of data.size={size}"
+        made = "" if name == "identity" else f"; codec={name} makes latents of that size{of}"
         raise ValueError(f"{error}{made}") from None
     features: FeatureSpec = backbone.features
     return features

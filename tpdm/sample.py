@@ -47,6 +47,7 @@ class Settings(TypedDict):
     predictor: Component | None
     scheduler: Component | None
     evaluation: Component | None
+    baseline: Component | None
     num_heads: Positive[int] | None
     prompt: str | None
     prompts: list[str] | None
