@@ -125,6 +125,23 @@ def test_a_tree_that_is_refused_leaves_no_folder(send, sbatch, code, tmp_path):
     assert (list((tmp_path / "runs").iterdir()), sbatch.count()) == ([], 0)
 
 
+def test_a_sweep_that_sbatch_refuses_leaves_no_folder_but_one_that_it_knows_stays(
+    send, sbatch, code, tmp_path
+):
+    sbatch("echo sbatch: error: invalid partition specified: nope >&2; exit 1")
+    with pytest.raises(ValueError, match=r"sbatch refused: .*invalid partition specified: nope"):
+        send()
+    assert (list((tmp_path / "runs").iterdir()), sbatch.count()) == ([], 1)
+    sbatch()
+    sweep = send()
+    before = sorted(path.name for path in sweep.folder.iterdir())
+    sbatch("exit 1")
+    with pytest.raises(ValueError, match="sbatch refused"):
+        send()
+    assert sorted(path.name for path in sweep.folder.iterdir()) == before
+    assert list((sweep.folder / "code").iterdir())
+
+
 def test_a_folder_that_cannot_be_written(send, sbatch, disk, tmp_path):
     sbatch()
     with pytest.raises(OSError, match=r"Read-only file system: '.*disk0/s'"):

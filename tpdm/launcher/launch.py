@@ -68,7 +68,12 @@ def launch(command: str, jobs: Jobs) -> None:
               f"{len(planned)} to run", flush=True)  # fmt: skip
         code = snapshot(sweep.folder / CODE, launcher.allow_dirty) if planned else Path()
         waiting = iter(planned)
-        sent = list(under_way.values()) + _send(launcher, sweep, code, waiting, launcher.at_once)
+        try:
+            sent = list(under_way.values()) + _send(launcher, sweep, code, waiting, launcher.at_once)
+        except ValueError:  # nothing was sent now
+            if not known:
+                sweep.clear()
+            raise
     if not sent:
         return
     if not launcher.wait:

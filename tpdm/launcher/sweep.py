@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -78,6 +79,11 @@ class Sweep:
                     (self.folder / LOCK).unlink()
                     self.folder.rmdir()
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    def clear(self) -> None:
+        """Takes away what was prepared for jobs, where none was ever sent."""
+        for name in (CODE, JOBS):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def sent(self) -> dict[str, Sent]:
         """Every job that was ever sent, by name, under its newest id. Raises ValueError for damage."""
