@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread per worker; read when torch is imported
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def composed() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A finished run with every stage, made once for all workers; a test that changes it takes a copy."""
+    """A finished run with every stage, made once for all workers; whoever changes or locks it takes a copy."""
     base = tmp_path_factory.getbasetemp()
     runs = (base if worker_id == "master" else base.parent) / "runs"
     runs.mkdir(exist_ok=True)
@@ -40,3 +41,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
         ended = command(train.main, *TINY, f"runs={runs}", "run_name=finished")
     assert ended.status == 0, ended.err
     return runs / "finished"
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """The finished run, for one test alone."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))

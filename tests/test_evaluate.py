@@ -1,18 +1,11 @@
 """The table of a finished run, made again from its files."""
 
 import json
-import shutil
 
 import pytest
 
 from tests.runs import command, files
 from tpdm import evaluate
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    """The finished run in another place, as from an archive."""
-    return shutil.copytree(finished, tmp_path / "copy")
 
 
 def summary(folder):

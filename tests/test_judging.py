@@ -308,6 +308,6 @@ def test_what_cannot_be_judged_is_one_line_and_leaves_nothing(asked, line, run, 
     assert [{**folder, ".lock": 0} for folder in after] == [{**folder, ".lock": 0} for folder in before]
 
 
-def test_a_run_without_prompts_is_refused(finished):
-    line = f"run={finished} was trained on labels, not on prompts; leave out prompt and prompts"
-    refused(command(evaluate.main, f"run={finished}", "prompt=a three"), line)
+def test_a_run_without_prompts_is_refused(copy):
+    line = f"run={copy} was trained on labels, not on prompts; leave out prompt and prompts"
+    refused(command(evaluate.main, f"run={copy}", "prompt=a three"), line)

@@ -130,23 +130,23 @@ def test_time_spent_before_a_stop_is_counted(go, tmp_path):
     assert timings()["denoiser"] > before > 0
 
 
-def test_a_second_process_in_the_folder_is_refused(go, finished):
-    before = files(finished)
-    with Run(finished).lock():
-        ended = command(train.main, *TINY, f"runs={finished.parent}", "run_name=finished")
+def test_a_second_process_in_the_folder_is_refused(go, copy):
+    before = files(copy)
+    with Run(copy).lock():
+        ended = command(train.main, *TINY, f"runs={copy.parent}", "run_name=copy")
     holder = f"process {os.getpid()} on {socket.gethostname()}"
-    assert ended == (2, "", f"tpdm: error: {finished} is in use by {holder}; wait, or stop it first\n")
-    assert {**files(finished), ".lock": 0} == {**before, ".lock": 0}
+    assert ended == (2, "", f"tpdm: error: {copy} is in use by {holder}; wait, or stop it first\n")
+    assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
 
 
 @pytest.mark.parametrize("change", ["trainer.max_steps=8", "seed=1", "model.depth=2", "predictor.width=8"])
-def test_another_config_cannot_go_on_with_the_run(change, finished):
-    before = files(finished)
-    ended = command(train.main, *TINY, f"runs={finished.parent}", "run_name=finished", change)
+def test_another_config_cannot_go_on_with_the_run(change, copy):
+    before = files(copy)
+    ended = command(train.main, *TINY, f"runs={copy.parent}", "run_name=copy", change)
     assert (ended.status, ended.out) == (2, "")
     assert f" and cannot go on with {change}; " in ended.err
     assert ended.err.count("\n") == 1
-    assert {**files(finished), ".lock": 0} == {**before, ".lock": 0}
+    assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
 
 
 def no_number(self, x0, cond, generator):

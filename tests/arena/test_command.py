@@ -38,8 +38,8 @@ def test_a_finished_run_meets_everybody(finished, tmp_path):
     assert command(evaluate.main, f"run={copy}", *SMALL).out == ended.out
 
 
-def test_a_suite_is_refused_where_it_does_not_belong(finished):
-    ended = command(evaluate.main, f"run={finished}", "suite=rollout")
+def test_a_suite_is_refused_where_it_does_not_belong(copy):
+    ended = command(evaluate.main, f"run={copy}", "suite=rollout")
     assert ended.status == 2
     assert "suite=rollout is a benchmark: python -m tpdm.benchmark suite=rollout" in ended.err
     ended = command(benchmark.main, "suite=arena")

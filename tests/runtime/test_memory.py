@@ -62,11 +62,11 @@ def test_sampling_names_its_batch_and_leaves_no_picture(finished, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_names_its_batch(finished, monkeypatch):
+def test_evaluation_names_its_batch(copy, monkeypatch):
     monkeypatch.setattr(
         evaluation, "reference", lambda denoiser, noise, *rest: hungry() if len(noise) > 1 else noise
     )
-    ended = command(evaluate.main, f"run={finished}", "batch_size=8")
+    ended = command(evaluate.main, f"run={copy}", "batch_size=8")
     assert ended.status == 1
     assert "out of memory with 8 images at once (evaluation.batch_size); evaluation.batch_size=4" in ended.err
 
