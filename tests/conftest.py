@@ -33,7 +33,7 @@ def composed() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A finished run with every stage, made once for all workers; whoever changes or locks it takes a copy."""
+    """A finished run with every stage, made once for all workers; who changes or locks it takes a copy."""
     base = tmp_path_factory.getbasetemp()
     runs = (base if worker_id == "master" else base.parent) / "runs"
     runs.mkdir(exist_ok=True)
