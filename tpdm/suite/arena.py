@@ -10,10 +10,6 @@ from typing import Annotated, Any
 
 import torch
 
-import tpdm.arena.allocator
-import tpdm.arena.borrowed
-import tpdm.arena.controlled
-import tpdm.arena.oracle  # noqa: F401
 from tpdm.arena.contestant import Contestant
 from tpdm.arena.report import write_report
 from tpdm.arena.ring import Ring, Runner
