@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from unittest.mock import patch
 
@@ -225,25 +224,6 @@ def test_a_file_in_the_way_of_a_picture(finished, tmp_path):
         ended = command(sample.main, f"run={finished}", f"out={tmp_path / out}", "sampler=euler", "steps=1")
         assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert files(tmp_path).keys() == {"file"}
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """disk(*options) -> a small file system of its own."""
-    mounted = []
-
-    def disk(options):
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("mounting needs a privilege that this user lacks")
-        mounted.append(folder)
-        return folder
-
-    yield disk
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_no_permission(disk, finished):

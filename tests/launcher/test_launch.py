@@ -59,25 +59,6 @@ def send(composed, code, tmp_path):
     return send
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """disk(options) -> a small file system of its own."""
-    mounted = []
-
-    def disk(options):
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("mounting needs a privilege that this user lacks")
-        mounted.append(folder)
-        return folder
-
-    yield disk
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_the_jobs_are_sent_once_with_the_code_that_stands_there(send, sbatch, code):
     sbatch()
     sweep = send()
