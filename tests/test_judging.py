@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shlex
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from unittest.mock import patch
 
@@ -189,7 +191,7 @@ def test_the_model_card_tells_the_figures_of_the_run(out, run, published, tmp_pa
         mean, error = (float(part) for part in pipe.figures[name].split(" +- "))
         assert mean == pytest.approx(values.mean(), rel=1e-3)
         assert error == pytest.approx(values.std(ddof=1) / 2, rel=0.06)
-    assert "prompts=prompts.jsonl samples=1 seed=7 max_steps=9" in pipe.figures["command"]
+    assert pipe.figures["command"] == json.loads((out / "figures.json").read_text())["figures"]["command"]
     pipe.save_pretrained(tmp_path)
     assert f"| mean NFE | {np.mean(nfe)} |" in (tmp_path / "README.md").read_text()
     assert TPDMPipeline.from_pretrained(tmp_path).figures == pipe.figures
@@ -228,6 +230,28 @@ def test_what_was_drawn_is_not_drawn_again(out, run, published, tmp_path):
         line = f"tpdm: error: out={tmp_path / 'a'} was drawn with {key}={was}, and now {key}={now}; use"
         assert judged(*asked, f"{key.split('.')[-1]}={now}").err.startswith(line)
     assert files(tmp_path / "a") == after
+
+
+def test_the_command_that_is_kept_does_the_same_again(run, published, tmp_path):
+    """Pasted into a shell: it finds every image drawn and every score given, and writes the same."""
+    folder, clip = tmp_path / "it's 1, again", published / "clip"
+    more = (
+        "ema=false", "own_rewards=false", "samples=2", "seed=5", "nfe=null", "steps=[3]", "max_steps=4",
+        "reward=weighted", "~reward.terms", "+reward.terms.pick_score=0.5", "guidance_scale=1.5",
+        "+reward@reward.scorers.pick_score=pick_score", f"reward.scorers.pick_score.path={clip}",
+        f"reward.scorers.pick_score.processor={clip}", "reward@clip=clip_score", f"clip.path={clip}",
+    )  # fmt: skip
+    prompt = "a red cat, on {the} 'mat'\\"
+    asked = (f"run={run}", f"prompt={prompt}", 'out="' + str(folder) + '"')
+    ended = command(evaluate.main, *asked, *more)
+    assert ended.status == 0, ended.err
+    before = files(folder)
+    kept = json.loads(before["figures.json"][1])["figures"]["command"]
+    assert kept in unescape((folder / "report.html").read_text())
+    with patch.object(Records, "keep", side_effect=AssertionError("this was drawn already")):
+        again = command(evaluate.main, *shlex.split(kept.removeprefix("python -m tpdm.evaluate ")))
+    assert (again.status, again.out) == (0, ended.out)
+    assert files(folder).keys() == before.keys()
 
 
 def test_raw_weights_make_no_figures_of_the_run(run, published, tmp_path):

@@ -24,6 +24,7 @@ from tpdm.reward.pixels import eight_bits
 from tpdm.reward.weighted import FREE, Reward
 from tpdm.runtime.artifact import artifact_sha256
 from tpdm.runtime.atomic import write_json, write_text
+from tpdm.runtime.command import command_line, settings
 from tpdm.runtime.memory import memory_of
 from tpdm.runtime.plots import png
 from tpdm.runtime.progress import Progress
@@ -40,6 +41,10 @@ Config = Mapping[str, Any]
 OWN, MEAN, UNIFORM = "predictor", "mean NFE", "mean NFE uniform"
 BATCH = 4  # images at a time where nothing is said
 ONLY = ("max_steps", "guidance_scale", "out", "reward", "clip")  # settings that mean nothing without prompts
+REPEATED = (  # settings by which a command makes the same figures
+    "run", "prompts", "samples", "seed", "steps", "nfe", "cost", "ema", "own_rewards", "batch_size",
+    "device", "out",
+)  # fmt: skip
 
 
 def asked_for(cfg: Config) -> list[str] | None:
@@ -133,13 +138,12 @@ class Judging:
         return self.finished.results / f"prompts_{sha256(self.deciding())}"
 
     def recipe(self) -> dict[str, Any]:
-        """What the figures were made with."""
-        cfg, file = self.cfg, self.cfg["prompts"]
-        what = f'prompt="{cfg["prompt"]}"' if file is None else f"prompts={Path(file).name}"
-        how = {key: cfg[key] for key in ("samples", "seed", "nfe", "cost") if cfg[key] is not None}
-        how |= {"max_steps": self.settings["max_steps"], "guidance_scale": self.guidance_scale}
-        words = [f"run={self.finished.run.folder.name}", what, *(f"{key}={how[key]}" for key in how)]
-        return {"command": f"python -m tpdm.evaluate {' '.join(words)}", "commit": commit() or "unknown"}
+        """What the figures were made with: a command that draws the same, and finds it drawn."""
+        chosen = {key: self.cfg[key] for key in REPEATED if self.cfg[key] is not None}
+        chosen |= {"max_steps": self.settings["max_steps"], "guidance_scale": self.guidance_scale}
+        asked = [] if self.cfg["prompt"] is None else [f"prompt={self.cfg['prompt']}"]  # no grammar
+        words = [*settings(chosen), *asked, *reward_words(self.cfg)]
+        return {"command": command_line("tpdm.evaluate", words), "commit": commit() or "unknown"}
 
     @cached_property
     def cond(self) -> Condition:
@@ -263,8 +267,16 @@ def terms(reward: Config | None) -> list[Config]:
     return [{**part, "cost": FREE} for part in parts]
 
 
-def without(cfg: Config, key: str) -> dict[str, Any]:
-    return {name: value for name, value in cfg.items() if name != key}
+def reward_words(cfg: Config) -> Iterator[str]:
+    """The settings that choose what judges beside the run's own rewards; what steps cost is no matter."""
+    for key, group in (("reward", "reward"), ("clip", "reward@clip")):
+        if cfg[key] is not None:
+            yield f"{group}={cfg[key]['name']}"
+            yield from settings(without(cfg[key], "name", "cost"), f"{key}.")
+
+
+def without(cfg: Config, *keys: str) -> dict[str, Any]:
+    return {name: value for name, value in cfg.items() if name not in keys}
 
 
 def picture(pixels: Tensor) -> Image.Image:
