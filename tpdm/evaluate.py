@@ -41,12 +41,12 @@ class Settings(TypedDict):
     cost: Positive[float] | None
     prompt: str | None
     prompts: str | None
-    samples: Positive[int]
-    seed: NonNegative[int]
+    samples: Positive[int] | None
+    seed: NonNegative[int] | None
     max_steps: Positive[int] | None
-    steps: list[Positive[int]]
+    steps: list[Positive[int]] | None
     guidance_scale: NonNegative[float] | None
-    own_rewards: bool
+    own_rewards: bool | None
     reward: Component | None
     clip: Component | None
     out: str | None

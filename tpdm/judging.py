@@ -24,7 +24,7 @@ from tpdm.reward.pixels import eight_bits
 from tpdm.reward.weighted import FREE, Reward
 from tpdm.runtime.artifact import artifact_sha256
 from tpdm.runtime.atomic import write_json, write_text
-from tpdm.runtime.command import command_line, settings
+from tpdm.runtime.command import command_line, settings, text
 from tpdm.runtime.memory import memory_of
 from tpdm.runtime.plots import png
 from tpdm.runtime.progress import Progress
@@ -39,8 +39,10 @@ from tpdm.types import Condition
 
 Config = Mapping[str, Any]
 OWN, MEAN, UNIFORM = "predictor", "mean NFE", "mean NFE uniform"
-BATCH = 4  # images at a time where nothing is said
-ONLY = ("max_steps", "guidance_scale", "out", "reward", "clip")  # settings that mean nothing without prompts
+UNSAID = {"batch_size": 4, "samples": 1, "seed": 0, "steps": [6, 8, 12, 20, 28], "own_rewards": True}
+ONLY = (  # settings that mean nothing without prompts
+    "samples", "seed", "steps", "own_rewards", "max_steps", "guidance_scale", "out", "reward", "clip",
+)  # fmt: skip
 REPEATED = (  # settings by which a command makes the same figures
     "run", "prompts", "samples", "seed", "steps", "nfe", "cost", "ema", "own_rewards", "batch_size",
     "device", "out",
@@ -56,20 +58,26 @@ def asked_for(cfg: Config) -> list[str] | None:
     if len(both) > 1:
         raise ValueError(f"{' and '.join(both)} are given; give one of suite, prompt=TEXT and prompts=FILE")
     if cfg["prompt"] is None and cfg["prompts"] is None:
-        for key in ONLY:
-            if cfg[key] is not None:
-                raise ValueError(f"{key} is a setting for prompt=TEXT or prompts=FILE, and neither is given")
-        check_budget(cfg)
+        check_alone(cfg)
         return None
     given = [cfg["prompt"]] if cfg["prompts"] is None else read_prompts(Path(cfg["prompts"]), "prompts")
     if not given or not given[0].strip():
         key = "prompt" if cfg["prompts"] is None else "prompts"
         raise ValueError(f"{key}={cfg[key]} has no prompt; write one, or one a line")
-    return [prompt for prompt in given for _ in range(cfg["samples"])]
+    return [prompt for prompt in given for _ in range(said(cfg)["samples"])]
 
 
-def check_budget(cfg: Config) -> None:
-    """Raises ValueError where a budget is given to a suite, which has its own."""
+def said(cfg: Config) -> dict[str, Any]:
+    """The settings, with what is meant where nothing is said."""
+    return {**cfg, **{key: value for key, value in UNSAID.items() if cfg[key] is None}}
+
+
+def check_alone(cfg: Config) -> None:
+    """Raises ValueError for settings of prompts where there are none, and for a budget of a suite's own."""
+    for key in ONLY:
+        if (value := cfg[key]) is not None:
+            given = f"{key}={text(value['name'] if isinstance(value, Mapping) else value)}"
+            raise ValueError(f"{given} is a setting for prompt=TEXT or prompts=FILE, and neither is given")
     for key in ("nfe", "cost"):
         if cfg["suite"] is not None and cfg[key] is not None:
             suite = cfg["suite"]["name"]
@@ -78,7 +86,7 @@ def check_budget(cfg: Config) -> None:
 
 def judge(finished: FinishedRun, cfg: Config, prompts: Sequence[str]) -> None:
     """Draws what is left to draw; writes results into a folder, and the figures of a file into the run."""
-    judging = Judging(finished, cfg, prompts)
+    judging = Judging(finished, said(cfg), prompts)
     comparison = judging.compare()
     folder = judging.records.folder
     drawn = comparison.plots()
@@ -179,7 +187,7 @@ class Judging:
     @torch.no_grad()
     def draw(self, schedule: str, run: Run, images: Sequence[int]) -> Iterator[Record]:
         """Draws them in batches and keeps each, whatever happens to the next batch."""
-        assembly, device, size = self.finished.assembly, self.finished.device, self.cfg["batch_size"] or BATCH
+        assembly, device, size = self.finished.assembly, self.finished.device, self.cfg["batch_size"]
         seeds, cond = [self.seeds[image] for image in images], self.cond[list(images)]
         with memory_of(size, "images", "batch_size"):
             for part, walk in walks(run, seeds, cond, assembly.shape, size, device):
