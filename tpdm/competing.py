@@ -6,7 +6,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from tpdm.arena.ring import Runner, Trained
+from tpdm.arena.camp import Runner, Trained
 from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
 from tpdm.finished import PREDICTORS, FinishedRun
 from tpdm.predictor.budget import kept_budget

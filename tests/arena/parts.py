@@ -13,9 +13,9 @@ from tests.ideal import IdealDenoiser
 from tpdm.arena.adaptive import Adaptive
 from tpdm.arena.allocator import Allocator
 from tpdm.arena.borrowed import MeanSchedule, OwnSteps, Shuffled
+from tpdm.arena.camp import Runner, Trained
 from tpdm.arena.controlled import Controlled
 from tpdm.arena.oracle import OracleShape, OracleSteps
-from tpdm.arena.ring import Runner, Trained
 from tpdm.arena.static import Table
 from tpdm.registry import build
 from tpdm.sampler import grid

@@ -19,17 +19,17 @@ def test_it_shares_steps_out_better_than_one_number_for_all_at_the_same_calls(tm
 
 def test_what_it_draws_are_the_baselines_schedules(tmp_path):
     ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
-    (share,) = ring.contestants["allocator"].enter(ring, 3).shares
-    result = measure(share.run, ring.sets.evaluation, lambda x: x)
+    (share,) = ring.camp.contestants["allocator"].enter(ring, 3).shares
+    result = measure(share.run, ring.evaluation, lambda x: x)
     for t, n in zip(result.t, result.nfe.tolist(), strict=True):
-        torch.testing.assert_close(t[: n + 1], ring.static_times(n))
+        torch.testing.assert_close(t[: n + 1], ring.camp.static_times(n))
         assert (t[n:] == 0).all()
 
 
 def test_foresight_is_made_of_the_first_call_alone(tmp_path):
     ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
-    found = ring.contestants["allocator"].find(ring)
-    on, denoiser = ring.sets.evaluation, ring.runner.denoiser
+    found = ring.camp.contestants["allocator"].find(ring.camp)
+    on, denoiser = ring.evaluation, ring.camp.runner.denoiser
     denoiser.calls.clear()
     features = first_features(denoiser, on, 1.0)
     assert all((t == 1).all() for t in denoiser.calls)
@@ -49,6 +49,6 @@ def test_ridge_finds_a_line_that_is_there():
 
 
 def test_a_description_does_not_depend_on_the_others_in_the_batch(tmp_path):
-    ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
-    features = first_features(ring.runner.denoiser, ring.sets.matching, 1.0)
+    camp = arena(tmp_path, targets=[3], seeds=[0]).camp
+    features = first_features(camp.runner.denoiser, camp.sets.matching, 1.0)
     torch.testing.assert_close(described_by(features)[3:5], described_by(features[torch.tensor([3, 4])]))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.arena.parts import CONTESTANTS, arena
+from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
 from tpdm.arena.store import Store
 from tpdm.sampler import grid
@@ -82,10 +83,10 @@ def test_who_borrows_schedules_has_the_calls_of_their_owner(ring):
 
 
 def test_more_steps_than_the_baseline_has_are_as_many_as_it_has(ring):
-    rows = ring.rows(torch.tensor([2.0, 8.0, 11.0]))
+    rows = ring.camp.rows(torch.tensor([2.0, 8.0, 11.0]))
     assert rows.shape == (3, 9)
     assert torch.equal(rows[2], rows[1])
-    assert torch.equal(rows[0, :3], ring.static_times(2))
+    assert torch.equal(rows[0, :3], ring.camp.static_times(2))
     assert not rows[0, 3:].any()
 
 
@@ -100,16 +101,34 @@ def test_bounds_hold_below_what_they_bound(played, ring):
         assert float(row(played[0], "oracle_steps", target)["vs_static"]) <= 1 + 1e-6
 
 
-def test_three_sets_have_no_noise_in_common(played):
+def test_no_two_sets_have_a_noise_in_common(played):
+    sets = played[0].camp.sets
+    parts = [sets.search, sets.learning, sets.matching, *(sets.evaluation(seed)[0] for seed in (0, 1))]
+    seeds = [seed for part in parts for seed in part.seeds]
+    assert len(seeds) == len(set(seeds)) == 8 + 64 + 32 + 2 * 48
+    assert not torch.equal(parts[3].cond, parts[4].cond)
+
+
+def test_what_was_found_serves_every_seed(played):
+    """Only results of the evaluation sets are there for each."""
+    labels = [path.name.rsplit("-", 1)[0] for path in played[0].camp.store.folder.iterdir()]
+    assert labels.count("table") == labels.count("allocator") == labels.count("controlled_knob_3") == 1
+    assert {f"allocator_3_seed{seed}" for seed in (0, 1)} <= set(labels)
+
+
+def test_what_was_found_serves_larger_evaluation_sets(played):
     one, _ = played
-    sets = [one.draw(seed) for seed in (0, 1)]
-    seeds = [seed for s in sets for part in (s.search, s.matching, s.evaluation) for seed in part.seeds]
-    assert len(seeds) == len(set(seeds)) == 2 * (8 + 32 + 48)
+    larger = arena(one.folder.parent, evaluation=64)
+    files = set(one.camp.store.folder.iterdir())
+    assert larger.camp.contestants["table"].find(larger.camp, 3)[0].tolist()
+    assert larger.camp.static_times(3).tolist() == one.camp.static_times(3).tolist()
+    assert set(one.camp.store.folder.iterdir()) == files
+    assert len(larger.ring(0).played("table", 2).error) == 64
 
 
 def test_started_again_it_repeats_nothing(played, monkeypatch):
     one, told = played
-    files = sorted(one.store.folder.iterdir())
+    files = sorted(one.camp.store.folder.iterdir())
 
     def never(*_):
         raise AssertionError("measured again")
@@ -117,7 +136,7 @@ def test_started_again_it_repeats_nothing(played, monkeypatch):
     monkeypatch.setattr(rings, "measure", never)
     again = arena(one.folder.parent)
     assert again() == told
-    assert sorted(one.store.folder.iterdir()) == files
+    assert sorted(one.camp.store.folder.iterdir()) == files
 
 
 def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path, monkeypatch):
@@ -152,10 +171,10 @@ def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path, monkeypatch
 def test_other_choices_have_other_results(played, tmp_path):
     one, _ = played
     longer = arena(tmp_path, grids={"uniform": grid.cosine})
-    keys = [made.ring(0).key("uniform") for made in (one, longer)]
+    keys = [made.camp.key("uniform") for made in (one, longer)]
     assert keys[0] != keys[1]
     other = arena(tmp_path, reference_steps=7)
-    assert other.store.deciding != one.store.deciding
+    assert other.camp.store.deciding != one.camp.store.deciding
 
 
 def test_budgets_are_met_without_a_look_at_errors_of_evaluation(played, tmp_path):
@@ -163,9 +182,8 @@ def test_budgets_are_met_without_a_look_at_errors_of_evaluation(played, tmp_path
     one, _ = played
     blind = arena(tmp_path)
     ring, seeing = blind.ring(0), one.ring(0)
-    unknown = replace(ring.sets.evaluation, target=torch.full_like(ring.sets.evaluation.target, math.nan))
-    ring.sets = replace(ring.sets, evaluation=unknown)
-    for name, contestant in ring.contestants.items():
+    ring.evaluation = replace(ring.evaluation, target=torch.full_like(ring.evaluation.target, math.nan))
+    for name, contestant in ring.camp.contestants.items():
         if contestant.kind != "bound":
             for target in (2, 4):
                 assert contestant.enter(ring, target).found == contestant.enter(seeing, target).found, name
@@ -185,7 +203,10 @@ def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baseline": "tabel"}, r"suite\.baseline=tabel is no contestant; accepted: table, adaptive"),
+        ({"baseline": "tabel"}, r"suite\.baseline=tabel is no schedule; accepted: table, uniform, shifted"),
+        ({"baseline": "heun"}, r"suite\.baseline=heun is no schedule; accepted: table, uniform, shifted"),
+        ({"seeds": [0, 1021]}, r"suite\.seeds holds 1021; accepted: 0 to 1020"),
+        ({"search": 2**20 + 1}, r"suite\.search=1048577 is too many; a set has at most 1048576 noises"),
         ({"grids": {"adaptive": grid.uniform}}, "two contestants are called adaptive"),
         ({"targets": [2, 30]}, r"suite\.baseline=table .* its table ends at 8 steps"),
     ],
@@ -212,16 +233,19 @@ def test_a_budget_is_met_on_the_matching_set(ring, monkeypatch):
         def turn(self, target):
             return float(target)
 
-    monkeypatch.setattr(rings, "Dial", Turned)
-    assert ring.matched("somebody", {}, None, (1.0, 2.0), 3).numbers == {"knob": 3.0}
-    assert asked == [ring.sets.matching]
-    assert not set(ring.sets.matching.seeds) & set(ring.sets.evaluation.seeds)
+    monkeypatch.setattr(camps, "Dial", Turned)
+    camp = ring.camp
+    assert camp.matched("somebody", {}, None, (1.0, 2.0), 3).numbers == {"knob": 3.0}
+    assert asked == [camp.sets.matching]
+    assert asked[0].target.isnan().all()
+    assert not set(camp.sets.matching.seeds) & set(ring.evaluation.seeds)
 
 
-def test_whoever_leans_on_another_is_played_again_where_that_one_changes(ring):
-    changed = {**ring.contestants, "adaptive": replace(ring.contestants["adaptive"], predictor="baseline")}
-    other = rings.Ring(0, ring.runner, ring.sets, ring.judge, changed, ring.baseline, ring.store)
+def test_whoever_leans_on_another_is_played_again_where_that_one_changes(played):
+    camp = played[0].camp
+    changed = {**camp.contestants, "adaptive": replace(camp.contestants["adaptive"], predictor="baseline")}
+    other = camps.Camp(camp.runner, camp.sets, changed, camp.baseline, camp.store)
     for name in ("adaptive", "mean_schedule", "shuffled", "own_steps"):
-        assert ring.key(name) != other.key(name)
+        assert camp.key(name) != other.key(name)
     for name in ("table", "allocator"):
-        assert ring.key(name) == other.key(name)
+        assert camp.key(name) == other.key(name)

@@ -7,8 +7,9 @@ from tests.runs import command
 from tpdm import benchmark, evaluate
 
 SMALL = (
-    "suite=arena", "suite.targets=[3]", "suite.seeds=[4]", "suite.search=4", "suite.matching=8",
-    "suite.evaluation=16", "suite.reference_steps=2", "suite.timed_batch=4", "suite.timed_repeats=1",
+    "suite=arena", "suite.targets=[3]", "suite.seeds=[4]", "suite.search=4", "suite.learning=16",
+    "suite.matching=8", "suite.evaluation=16", "suite.reference_steps=2", "suite.timed_batch=4",
+    "suite.timed_repeats=1",
     "suite.contestants.table.largest=4", "suite.contestants.table.iterations=1",
     "suite.contestants.oracle_steps.most=4",
 )  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Literal
 from torch import Tensor
 from torch.distributions import Beta
 
-from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.camp import Camp
+from tpdm.arena.contestant import Contestant, Entry, Share
 from tpdm.arena.ring import Ring
 from tpdm.arena.store import described
 from tpdm.evaluation.result import Run
@@ -24,7 +25,7 @@ PACES = (1 / 16, 16.0)  # powers of the ratio, from the most calls to the fewest
 
 @register("arena", "adaptive")
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(Contestant):
     """The most likely times of a predictor. It is told the cost of a step that meets the budget; one that is
     told no cost has its ratios raised to a power in its place.
 
@@ -34,19 +35,13 @@ class Adaptive:
     predictor: Literal["predictor", "time_only"]
     step: Literal["ddim", "dpmpp_2m", "ab2"] | None
 
-    @property
-    def kind(self) -> Kind:
-        return "adaptive"
-
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
-        there = self.predictor in ring.runner.predictors
+    def absent(self, camp: Camp, target: int) -> str | None:
+        there = self.predictor in camp.runner.predictors
         return None if there else f"the run has no {self.predictor}"
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        trained, sampler = ring.runner.predictors[self.predictor], ring.runner.sampler
+        runner = ring.camp.runner
+        trained, sampler = runner.predictors[self.predictor], runner.sampler
         assert sampler is not None, "whoever trains a predictor samples by it"
         if self.step is not None:
             sampler = copy(sampler)
@@ -57,11 +52,11 @@ class Adaptive:
 
         def run_at(knob: float) -> Run:
             if name == "cost":
-                return by(ring.runner.denoiser, sampler, AtCost(trained.predictor, knob), mode)
-            return by(ring.runner.denoiser, sampler, trained.predictor, paced(knob))
+                return by(runner.denoiser, sampler, AtCost(trained.predictor, knob), mode)
+            return by(runner.denoiser, sampler, trained.predictor, paced(knob))
 
         key, label = {"adaptive": described(self)}, f"{self.predictor}_{self.step}"
-        found = ring.matched(label, key, run_at, between, target)
+        found = ring.camp.matched(label, key, run_at, between, target)
         knob = found.numbers["knob"]
         return Entry([Share(1.0, run_at(knob))], {name: knob}, trained.seconds + found.seconds)
 

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.camp import Camp, Found
+from tpdm.arena.contestant import Contestant, Entry, Share
 from tpdm.arena.oracle import allocate, cheapest
-from tpdm.arena.ring import Found, Ring
+from tpdm.arena.ring import Ring
 from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Problems, Run, measure
 from tpdm.evaluation.schedule import along
@@ -27,7 +28,7 @@ STRENGTHS = [10.0**power for power in range(7)]  # of the ridge; generalised cro
 
 @register("arena", "allocator")
 @dataclass(frozen=True)
-class Allocator:
+class Allocator(Contestant):
     """For each sample the number of the baseline's steps whose foreseen error is least at a price for a step.
 
     What `oracle_steps` would do, with a ridge regression (Hoerl & Kennard 1970) of the logarithm of the error
@@ -37,50 +38,44 @@ class Allocator:
 
     most: Annotated[int, Range(min=2)]
 
-    @property
-    def kind(self) -> Kind:
-        return "adaptive"
-
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
+    def absent(self, camp: Camp, target: int) -> str | None:
         if target >= self.most:
             return f"it gives at most {self.most} steps"
-        return ring.contestants[ring.baseline].absent(ring, self.most)
+        return camp.absence(camp.baseline, self.most)
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        found = self.find(ring)
+        camp = ring.camp
+        found = self.find(camp)
         foresee = Foresight(found.tensors["mean"], found.tensors["weights"])
-        on = ring.sets.matching
-        _, price = allocate(foresee(first_features(ring.runner.denoiser, on, ring.runner.t_max)), target)
-        return Entry([Share(1.0, self.run_at(ring, foresee, price))], {"price": price}, found.seconds)
+        on = camp.sets.matching
+        _, price = allocate(foresee(first_features(camp.runner.denoiser, on, camp.runner.t_max)), target)
+        return Entry([Share(1.0, self.run_at(camp, foresee, price))], {"price": price}, found.seconds)
 
-    def find(self, ring: Ring) -> Found:
+    def find(self, camp: Camp) -> Found:
         def learn() -> Kept:
-            on, runner = ring.sets.learning, ring.runner
+            on, runner = camp.sets.learning, camp.runner
             seen = described_by(first_features(runner.denoiser, on, runner.t_max))
             runs = [
-                along(runner.denoiser, runner.step, ring.static_times(n), on.seeds)
+                along(runner.denoiser, runner.step, camp.static_times(n), on.seeds)
                 for n in range(1, self.most + 1)
             ]
             errors = torch.stack([measure(run, on, runner.decode).squared_error for run in runs])
             mean, weights = ridge(seen.cpu(), errors.log().T.cpu())
             return Kept({}, {"mean": mean, "weights": weights})
 
-        return ring.found("allocator", {"allocator": described(self), "of": ring.key(ring.baseline)}, learn)
+        return camp.found("allocator", {"allocator": described(self), "of": camp.key(camp.baseline)}, learn)
 
-    def run_at(self, ring: Ring, foresee: Foresight, price: float) -> Run:
+    def run_at(self, camp: Camp, foresee: Foresight, price: float) -> Run:
         def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
             times = torch.empty(0)
 
             def next_time(p: Prediction, t: Tensor, rows: Tensor, k: int, past: Past | None) -> Tensor:
                 nonlocal times
                 if k == 0:
-                    times = ring.rows(cheapest(foresee(p.features), price).cpu()).to(noise)
+                    times = camp.rows(cheapest(foresee(p.features), price).cpu()).to(noise)
                 return times[rows, min(k + 1, times.shape[1] - 1)]
 
-            return integrate(ring.runner.denoiser, noise, cond, next_time, ring.runner.step, self.most)
+            return integrate(camp.runner.denoiser, noise, cond, next_time, camp.runner.step, self.most)
 
         return run
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.camp import Camp
+from tpdm.arena.contestant import Contestant, Entry, Kind, Share
 from tpdm.arena.ring import Ring, shared
 from tpdm.arena.store import Kept
 from tpdm.evaluation.result import Problems, Run
@@ -19,23 +20,16 @@ from tpdm.registry import register
 
 
 @dataclass(frozen=True)
-class Borrowed(ABC):
+class Borrowed(Contestant):
     """`of` is the name of the other in the arena."""
 
     of: str
 
-    @abstractmethod
-    def enter(self, ring: Ring, target: int) -> Entry: ...
-
-    @property
-    def kind(self) -> Kind:
-        return "adaptive"
-
     def leans_on(self) -> tuple[str, ...]:
         return (self.of,)
 
-    def absent(self, ring: Ring, target: int) -> str | None:
-        return ring.contestants[self.of].absent(ring, target)
+    def absent(self, camp: Camp, target: int) -> str | None:
+        return camp.absence(self.of, target)
 
 
 @register("arena", "mean_schedule")
@@ -46,22 +40,21 @@ class MeanSchedule(Borrowed):
     It has the mean number of calls that the other has on the evaluation set, so that the two are even there.
     """
 
-    @property
-    def kind(self) -> Kind:
-        return "static"
+    kind: ClassVar[Kind] = "static"
 
     def enter(self, ring: Ring, target: int) -> Entry:
         mean = ring.played(self.of, target).nfe.mean().item()
-        found = ring.found(
+        camp = ring.camp
+        found = camp.found(
             f"mean_schedule_of_{self.of}_{target}",
-            {"mean_schedule": ring.key(self.of), "target": target},
-            lambda: Kept({}, drawn(ring.contestants[self.of].enter(ring, target), ring.sets.matching)),
+            {"mean_schedule": camp.key(self.of), "target": target},
+            lambda: Kept({}, drawn(camp.contestants[self.of].enter(ring, target), camp.sets.matching)),
         )
         t, nfe, levels = found.tensors["t"], found.tensors["nfe"], []
 
         def run_with(num_steps: int) -> Run:
             times = mean_schedule(t, nfe, num_steps)
-            levels.append((times / ring.runner.t_max).tolist())
+            levels.append((times / camp.runner.t_max).tolist())
             return ring.along(times)
 
         return Entry(shared(mean, run_with), {"levels": levels}, found.seconds)
@@ -83,7 +76,7 @@ class OwnSteps(Borrowed):
     """The baseline with as many steps as the other takes, sample by sample: is its shape worth anything?"""
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        return Entry([Share(1.0, ring.along(ring.rows(ring.played(self.of, target).nfe)))], {}, 0.0)
+        return Entry([Share(1.0, ring.along(ring.camp.rows(ring.played(self.of, target).nfe)))], {}, 0.0)
 
 
 def drawn(entry: Entry, problems: Problems) -> dict[str, Tensor]:

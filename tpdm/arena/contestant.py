@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.evaluation.result import Run
+from tpdm.sampler.grid import Levels
 
 if TYPE_CHECKING:
+    from tpdm.arena.camp import Camp
     from tpdm.arena.ring import Ring
 
 Kind = Literal["static", "adaptive", "bound"]  # one schedule for all; one for each; nobody can reach it
@@ -48,26 +51,40 @@ class Outcome:
     seconds: float
 
 
-class Contestant(Protocol):
+class Contestant(ABC):
     """One file of this package registers one idea: `@register("arena", "name")`, and conf/arena/name.yaml.
 
     It is a frozen dataclass, whose fields are its choices: they tell its results from those of others.
     """
 
-    @property
-    def kind(self) -> Kind: ...
+    kind: ClassVar[Kind] = "adaptive"
 
     def leans_on(self) -> tuple[str, ...]:
         """Other contestants whose results it starts from, by their names in the arena."""
-        ...
+        return ()
 
-    def absent(self, ring: Ring, target: int) -> str | None:
+    def absent(self, camp: Camp, target: int) -> str | None:
         """Why it cannot take part in this run, or at this budget; None where it can."""
-        ...
+        return None
 
+    @abstractmethod
     def enter(self, ring: Ring, target: int) -> Entry:
-        """Its samplers at a mean of `target` calls, found on ring.sets.search and ring.sets.matching.
+        """Its samplers at a mean of `target` calls, found at the ring's camp.
 
         Only a bound may look at what others made of the evaluation set's errors.
         """
-        ...
+
+
+class Schedule(Contestant):
+    """The run's own step along levels that are the same for all. Such a one can be the baseline."""
+
+    kind: ClassVar[Kind] = "static"
+
+    @abstractmethod
+    def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
+        """Levels of so many steps, and the seconds that finding them took."""
+
+    def enter(self, ring: Ring, target: int) -> Entry:
+        levels, seconds = self.find(ring.camp, target)
+        times = ring.camp.runner.t_max * levels
+        return Entry([Share(1.0, ring.along(times))], {"levels": [levels.tolist()]}, seconds)

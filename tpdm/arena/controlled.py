@@ -8,7 +8,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.camp import Camp
+from tpdm.arena.contestant import Contestant, Entry, Share
 from tpdm.arena.ring import Ring
 from tpdm.arena.store import described
 from tpdm.evaluation.result import Run
@@ -22,7 +23,7 @@ TOLERANCES = (1e-4, 3.0)  # of a step's error, from the most calls to the fewest
 
 @register("arena", "controlled")
 @dataclass(frozen=True)
-class Controlled:
+class Controlled(Contestant):
     """sampler=error_controlled with the run's own step, at the tolerance that meets the budget.
 
     A step's error is how far it lands from a first-order one, so that a run which steps by DDIM has none.
@@ -32,28 +33,23 @@ class Controlled:
     max_steps: Positive[int]
     t_min: Annotated[float, Range(above=0, below=1)]
 
-    @property
-    def kind(self) -> Kind:
-        return "adaptive"
-
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
-        blind = name_of(ring.runner.step) == "ddim"
+    def absent(self, camp: Camp, target: int) -> str | None:
+        blind = name_of(camp.runner.step) == "ddim"
         return "the run's own step, ddim, has no error that it could see" if blind else None
 
     def enter(self, ring: Ring, target: int) -> Entry:
+        runner = ring.camp.runner
+
         def run_at(tolerance: float) -> Run:
-            step, bounds = ring.runner.step, (self.first, self.max_steps, self.t_min)
+            step, bounds = runner.step, (self.first, self.max_steps, self.t_min)
             sampler = ErrorControlledSampler(step, tolerance, *bounds)
 
             def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
-                return sampler(ring.runner.denoiser, noise, cond, seeds)
+                return sampler(runner.denoiser, noise, cond, seeds)
 
             return run
 
         key = {"controlled": described(self)}
-        found = ring.matched("controlled", key, run_at, TOLERANCES, target)
+        found = ring.camp.matched("controlled", key, run_at, TOLERANCES, target)
         tolerance = found.numbers["knob"]
         return Entry([Share(1.0, run_at(tolerance))], {"tolerance": tolerance}, found.seconds)

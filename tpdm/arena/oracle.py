@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tpdm.arena.contestant import Entry, Kind, Share
+from tpdm.arena.camp import Camp
+from tpdm.arena.contestant import Contestant, Entry, Kind, Share
 from tpdm.arena.ring import Ring
 from tpdm.evaluation.result import measure
 from tpdm.registry import Positive, register
@@ -18,22 +19,14 @@ HALVINGS = 60  # of the price
 
 
 @dataclass(frozen=True)
-class Bound(ABC):
+class Bound(Contestant):
     """Picks from the baseline's results, up to so many steps."""
+
+    kind: ClassVar[Kind] = "bound"
 
     most: Positive[int]
 
-    @abstractmethod
-    def enter(self, ring: Ring, target: int) -> Entry: ...
-
-    @property
-    def kind(self) -> Kind:
-        return "bound"
-
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
+    def absent(self, camp: Camp, target: int) -> str | None:
         return None if target <= self.most else f"it picks from up to {self.most} steps"
 
 
@@ -46,13 +39,13 @@ class OracleSteps(Bound):
     steps has a smaller mean error (Everett 1963).
     """
 
-    def absent(self, ring: Ring, target: int) -> str | None:
-        return super().absent(ring, target) or ring.contestants[ring.baseline].absent(ring, self.most)
+    def absent(self, camp: Camp, target: int) -> str | None:
+        return super().absent(camp, target) or camp.absence(camp.baseline, self.most)
 
     def enter(self, ring: Ring, target: int) -> Entry:
         errors = torch.stack([ring.static(n).error for n in range(1, self.most + 1)])
         steps, price = allocate(errors, target)
-        return Entry([Share(1.0, ring.along(ring.rows(steps)))], {"price": price}, 0.0)
+        return Entry([Share(1.0, ring.along(ring.camp.rows(steps)))], {"price": price}, 0.0)
 
 
 @register("arena", "oracle_shape")
@@ -63,9 +56,9 @@ class OracleShape(Bound):
     powers: list[Positive[float]]
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        times = ring.static_times(target)
-        shapes = torch.stack([ring.runner.t_max * (times / ring.runner.t_max) ** p for p in self.powers])
-        results = [measure(ring.along(t), ring.sets.evaluation, ring.runner.decode) for t in shapes]
+        runner, times = ring.camp.runner, ring.camp.static_times(target)
+        shapes = torch.stack([runner.t_max * (times / runner.t_max) ** p for p in self.powers])
+        results = [measure(ring.along(t), ring.evaluation, runner.decode) for t in shapes]
         best = torch.stack([result.squared_error for result in results]).argmin(0)
         return Entry([Share(1.0, ring.along(shapes[best.cpu()]))], {"powers": self.powers}, 0.0)
 

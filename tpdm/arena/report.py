@@ -61,7 +61,7 @@ def curves(pooled: Sequence[Standing], x: str, ring: Ring) -> list[Curve]:
         if rows:
             rows.sort(key=lambda row: row.target)
             points = [getattr(row, x) for row in rows], [row.mse for row in rows]
-            alone = rows[0].kind == "adaptive" and not ring.contestants[name].leans_on()
-            shown = name == ring.baseline or alone
+            alone = rows[0].kind == "adaptive" and not ring.camp.contestants[name].leans_on()
+            shown = name == ring.camp.baseline or alone
             made.append(Curve(name, *points, bold=shown, dashed=rows[0].kind == "bound"))
     return made

@@ -83,7 +83,7 @@ def standing(rings: Sequence[Ring], name: str, target: int, seed: int | None) ->
     nfe, error = (torch.cat([getattr(outcome, key) for outcome in outcomes]) for key in ("nfe", "error"))
     return Standing(
         name,
-        rings[0].contestants[name].kind,
+        rings[0].camp.contestants[name].kind,
         target,
         seed,
         nfe.mean().item(),
@@ -114,10 +114,10 @@ def against_static(rings: Sequence[Ring], outcomes: Sequence[Outcome]) -> Ratio:
 def against_mean(rings: Sequence[Ring], name: str, target: int, outcomes: Sequence[Outcome]) -> Ratio | None:
     means = [
         other
-        for other, contestant in rings[0].contestants.items()
+        for other, contestant in rings[0].camp.contestants.items()
         if isinstance(contestant, MeanSchedule) and contestant.of == name
     ]
-    if not means or rings[0].contestants[means[0]].absent(rings[0], target):
+    if not means or rings[0].camp.absence(means[0], target):
         return None
     return ratio(
         rings, outcomes, lambda ring, _, shares: shares @ ring.played(means[0], target).error.double()

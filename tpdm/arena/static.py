@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
-from tpdm.arena.contestant import Entry, Kind
-from tpdm.arena.ring import Found, Ring, shared
+from tpdm.arena.camp import Camp
+from tpdm.arena.contestant import Contestant, Entry, Kind, Schedule
+from tpdm.arena.ring import Ring, shared
 from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Run
 from tpdm.registry import Positive, register
@@ -20,35 +22,64 @@ from tpdm.types import Condition, Trajectory
 
 
 @dataclass(frozen=True)
-class OnGrid:
-    """The run's own step on a grid that is known beforehand."""
+class OnGrid(Schedule):
+    """A grid that is known beforehand."""
 
     grid: Grid
-    kind: Kind = "static"
 
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
-        return None
-
-    def enter(self, ring: Ring, target: int) -> Entry:
-        return own_step(ring, self.grid(target), 0.0)
+    def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
+        return self.grid(num_steps), 0.0
 
 
 @dataclass(frozen=True)
-class BySolver:
+class Searched(Schedule):
+    """What a search finds on the search set."""
+
+    search: Callable[[Problem, int], Levels]
+
+    def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
+        found = camp.found(
+            f"search_{num_steps}",
+            {"search": described(self.search), "steps": num_steps},
+            lambda: Kept({}, {"levels": self.search(problem_of(camp), num_steps)}),
+        )
+        return found.tensors["levels"], found.seconds
+
+
+@register("arena", "table")
+@dataclass(frozen=True)
+class Table(Schedule):
+    """The best schedule that least squares find for every number of steps.
+
+    The table is found as a whole, for up to `largest` steps: neighbours start from each other.
+    """
+
+    largest: Positive[int]
+    iterations: Positive[int]
+
+    def absent(self, camp: Camp, target: int) -> str | None:
+        return None if target <= self.largest else f"its table ends at {self.largest} steps"
+
+    def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
+        def search() -> Kept:
+            made = table(problem_of(camp), self.largest, self.iterations, silent=False)
+            return Kept({}, {str(n): levels for n, levels in made.items()})
+
+        found = camp.found("table", {"table": described(self)}, search)
+        return found.tensors[str(num_steps)], found.seconds
+
+
+@dataclass(frozen=True)
+class BySolver(Contestant):
     """One of diffusers' solvers on a grid of its own."""
 
+    kind: ClassVar[Kind] = "static"
+
     sampler: FixedSampler
-    kind: Kind = "static"
 
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
+    def absent(self, camp: Camp, target: int) -> str | None:
         try:
-            self.sampler.check(ring.runner.denoiser.scheduler)
+            self.sampler.check(camp.runner.denoiser.scheduler)
         except ValueError as refusal:
             return str(refusal)
         return None
@@ -63,74 +94,14 @@ class BySolver:
             sampler = replace(self.sampler, num_steps=num_steps)
 
             def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
-                return sampler(ring.runner.denoiser, noise, cond, seeds)
+                return sampler(ring.camp.runner.denoiser, noise, cond, seeds)
 
             return run
 
         return Entry(shared(mean, run_with), {"levels": levels}, 0.0)
 
 
-@dataclass(frozen=True)
-class Searched:
-    """The run's own step on what a search finds on the search set."""
-
-    search: Callable[[Problem, int], Levels]
-    kind: Kind = "static"
-
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
-        return None
-
-    def enter(self, ring: Ring, target: int) -> Entry:
-        found = ring.found(
-            f"search_{target}",
-            {"search": described(self.search), "steps": target},
-            lambda: Kept({}, {"levels": self.search(problem_of(ring), target)}),
-        )
-        return own_step(ring, found.tensors["levels"], found.seconds)
-
-
-@register("arena", "table")
-@dataclass(frozen=True)
-class Table:
-    """The run's own step on the best schedule that least squares find for every number of steps.
-
-    The table is found as a whole, for up to `largest` steps: neighbours start from each other.
-    """
-
-    largest: Positive[int]
-    iterations: Positive[int]
-
-    @property
-    def kind(self) -> Kind:
-        return "static"
-
-    def leans_on(self) -> tuple[str, ...]:
-        return ()
-
-    def absent(self, ring: Ring, target: int) -> str | None:
-        return None if target <= self.largest else f"its table ends at {self.largest} steps"
-
-    def enter(self, ring: Ring, target: int) -> Entry:
-        found = self.find(ring)
-        return own_step(ring, found.tensors[str(target)], found.seconds)
-
-    def find(self, ring: Ring) -> Found:
-        def search() -> Kept:
-            made = table(problem_of(ring), self.largest, self.iterations, silent=False)
-            return Kept({}, {str(n): levels for n, levels in made.items()})
-
-        return ring.found("table", {"table": described(self)}, search)
-
-
-def problem_of(ring: Ring) -> Problem:
+def problem_of(camp: Camp) -> Problem:
     """The search set as a search takes it."""
-    on = ring.sets.search
-    return Problem(ring.runner.denoiser, ring.runner.step, on.noise, on.cond, on.target)
-
-
-def own_step(ring: Ring, levels: Levels, seconds: float) -> Entry:
-    times = ring.runner.t_max * levels
-    return Entry(shared(len(levels) - 1, lambda n: ring.along(times)), {"levels": [levels.tolist()]}, seconds)
+    on = camp.sets.search
+    return Problem(camp.runner.denoiser, camp.runner.step, on.noise, on.cond, on.target)

@@ -94,6 +94,6 @@ def convexity(ring: Ring, most: int) -> str:
         if errors[n - 2] - errors[n - 1] < errors[n - 1] - errors[n]
     ]  # fmt: skip
     if not bends:
-        return f"The error of {ring.baseline} falls convexly from 1 to {most} steps."
+        return f"The error of {ring.camp.baseline} falls convexly from 1 to {most} steps."
     at = ", ".join(map(str, bends))
-    return f"The error of {ring.baseline} is not convex at {at} steps: its search may be stuck there."
+    return f"The error of {ring.camp.baseline} is not convex at {at} steps: its search may be stuck there."

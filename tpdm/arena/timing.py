@@ -18,10 +18,10 @@ def seconds_per_image(
     """The least of the repeats, since other work only adds; on the first `batch` samples of the evaluation
     set. Kept like all else."""
     rule = {"batch": batch, "repeats": repeats, "threads": torch.get_num_threads()}
-    key = {"timed": {name: ring.key(name) for name in names}, "target": target, **rule}
+    key = {"timed": {name: ring.camp.key(name) for name in names}, "target": target, **rule}
 
     def measured() -> Kept:
-        entries = {name: ring.contestants[name].enter(ring, target) for name in names}
+        entries = {name: ring.camp.contestants[name].enter(ring, target) for name in names}
         taken: dict[str, list[float]] = {name: [] for name in names}
         for turn in range(repeats + 1):  # the first is for whatever is allocated at first use
             for name, entry in entries.items():
@@ -29,12 +29,12 @@ def seconds_per_image(
                 taken[name] += [seconds] if turn else []
         return Kept({name: min(each) for name, each in taken.items()}, {})
 
-    numbers: Mapping[str, float] = ring.store.keep(f"seconds_{target}", key, measured).numbers
+    numbers: Mapping[str, float] = ring.camp.store.keep(f"seconds_{target}", key, measured).numbers
     return numbers
 
 
 def one_turn(ring: Ring, entry: Entry, batch: int) -> float:
-    on, total = ring.sets.evaluation, 0.0
+    on, total = ring.evaluation, 0.0
     noise, cond, seeds = on.noise[:batch], on.cond[:batch], on.seeds[:batch]
     for weight, run in entry.shares:
         start = time.perf_counter()

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 
-from tpdm.arena.contestant import Contestant
+from tpdm.arena.camp import Camp, Runner
+from tpdm.arena.contestant import Contestant, Schedule
 from tpdm.arena.report import write_report
-from tpdm.arena.ring import Ring, Runner
-from tpdm.arena.sets import Sets, Sizes, draw_sets, exact_ends, with_ends
+from tpdm.arena.ring import Ring
+from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched
-from tpdm.arena.store import Kept, Store, described
+from tpdm.arena.store import Store, described
 from tpdm.arena.telling import convexity, paragraph
 from tpdm.arena.tournament import Timed, play
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.digits import digit_judge
-from tpdm.evaluation.result import Problems
 from tpdm.evaluation.table import Judge
 from tpdm.registry import NonNegative, Positive, Range, register
-from tpdm.runtime.progress import Progress
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.source import source_sha256
 from tpdm.sampler.fixed import FixedSampler
@@ -38,11 +36,12 @@ FOLDER, KEPT = "arena", "kept"
 class Arena:
     """Plays every contestant at every mean number of calls in `targets`, for every seed.
 
-    A seed has four sets without a noise in common: `search` to find schedules on, `learning` to learn what
-    errors to expect, `matching` to meet the budget on, `evaluation` to be judged on. `grids` are walked by
-    the run's own step, `samplers` are diffusers' solvers, `searches` find a grid for the run's own step, and
-    `contestants` are all the others.
-    `baseline` names the static schedule that all are held against.
+    Schedules are found on `search` noises and conditions, what errors to expect is learned on `learning`, and
+    budgets are met on `matching`, once for all seeds; every seed judges on `evaluation` of its own. No two of
+    these sets have a noise in common.
+    `grids` are walked by the run's own step, `samplers` are diffusers' solvers, `searches` find a grid for
+    the run's own step, and `contestants` are all the others. `baseline` names the schedule that all are held
+    against.
     """
 
     def __init__(
@@ -72,28 +71,29 @@ class Arena:
         device: torch.device,
         folder: Path,
     ):
-        self.targets, self.seeds, self.baseline = targets, seeds, baseline
-        self.sizes, self.reference_steps = Sizes(search, learning, matching, evaluation), reference_steps
-        self.timed = Timed(timed_batch, timed_repeats)
-        self.contestants: dict[str, Contestant] = {
+        self.targets, self.seeds = targets, seeds
+        self.timed, self.classifier = Timed(timed_batch, timed_repeats), classifier
+        named = [*contestants, *grids, *samplers, *searches]
+        taking_part: dict[str, Contestant] = {
             **{name: make() for name, make in contestants.items()},
             **{name: OnGrid(grid) for name, grid in grids.items()},
             **{name: BySolver(make()) for name, make in samplers.items()},
             **{name: Searched(find) for name, find in searches.items()},
         }
-        named = [*contestants, *grids, *samplers, *searches]
-        check_names(named, self.contestants, baseline)
-        self.draw = partial(
-            draw_sets,
-            sizes=self.sizes,
-            data=data,
-            condition=condition,
-            shape=tuple(shape),
-            batch_size=batch_size,
-            device=device,
-        )
-        self.runner, self.data, self.classifier, self.folder = runner, data, classifier, folder / FOLDER
-        self.store = Store(self.folder / KEPT, self.deciding(made_by))
+        check_names(named, taking_part, baseline)
+        sizes = Sizes(search, learning, matching, evaluation)
+        check_sizes(sizes, seeds)
+        self.folder = folder / FOLDER
+        deciding = {
+            "run": described(made_by),
+            "camp": sizes.camp,
+            "reference_steps": reference_steps,
+            "code": source_sha256({__name__, *(type(one).__module__ for one in taking_part.values())}),
+        }
+        store = Store(self.folder / KEPT, deciding)
+        source = Source(data, condition, tuple(shape), batch_size, device)
+        sets = Sets(sizes, source, runner.denoiser, reference_steps, store)
+        self.camp = Camp(runner, sets, taking_part, baseline, store)
 
     def __call__(self) -> str:
         """Plays, writes everything into its folder, returns the paragraph that sums it up."""
@@ -103,55 +103,35 @@ class Arena:
             made[seed] = self.ring(seed)
             return made[seed]
 
-        played = play([partial(make, seed) for seed in self.seeds], self.targets, self.timed)
+        played = play(self.camp, [partial(make, seed) for seed in self.seeds], self.targets, self.timed)
         rings = [made[seed] for seed in self.seeds]
-        told = paragraph(played.standings, len(rings), len(rings) * self.sizes.evaluation, self.baseline)
+        samples = len(rings) * self.camp.sets.sizes.evaluation
+        told = paragraph(played.standings, len(rings), samples, self.camp.baseline)
         most = min(max(self.targets), 12)
         text = [told, convexity(rings[0], most), *(f"{key}: {value}" for key, value in provenance().items())]
         write_report(self.folder, str(self.folder.parent), rings, played, text)
         return told
 
     def ring(self, seed: int) -> Ring:
-        """A seed's sets with their ends, which are kept too."""
-        sets: Sets = self.draw(seed)
-        with Progress(len(vars(self.sizes)), f"exact ends, seed {seed}") as progress:
-            for name in vars(self.sizes):
-                problems = getattr(sets, name)
-                sets = replace(sets, **{name: with_ends(problems, self.ends(name, seed, problems))})
-                progress.advance()
-        return Ring(seed, self.runner, sets, self.judge(sets), self.contestants, self.baseline, self.store)
+        """A seed's samples, and who judges their images."""
+        problems, asked = self.camp.sets.evaluation(seed)
+        return Ring(seed, self.camp, problems, self.judge(asked))
 
-    def ends(self, name: str, seed: int, problems: Problems) -> torch.Tensor:
-        def follow() -> Kept:
-            return Kept({}, {"ends": exact_ends(problems, self.runner.denoiser, self.reference_steps)})
-
-        kept = self.store.keep(f"ends_{name}_seed{seed}", {"ends": name, "seed": seed}, follow)
-        return kept.tensors["ends"].to(problems.noise)
-
-    def judge(self, sets: Sets) -> Judge:
-        counted = torch.ones(self.sizes.evaluation, dtype=torch.bool)
+    def judge(self, asked: Any) -> Judge:
+        counted = torch.ones(self.camp.sets.sizes.evaluation, dtype=torch.bool)
         if self.classifier is None:
             return Judge(counted, lambda images: {})
-        return digit_judge(self.classifier, self.data.asked(sets.asked), counted)
-
-    def deciding(self, made_by: Mapping[str, Any]) -> dict[str, Any]:
-        """Of every result: the run, the sets, the code."""
-        modules = {__name__, *(type(one).__module__ for one in self.contestants.values())}
-        return {
-            "run": described(made_by),
-            "sizes": vars(self.sizes),
-            "reference_steps": self.reference_steps,
-            "code": source_sha256(modules),
-        }
+        return digit_judge(self.classifier, self.camp.sets.source.data.asked(asked), counted)
 
 
 def check_names(named: list[str], contestants: Mapping[str, Contestant], baseline: str) -> None:
     """Raises ValueError where two have one name, or one that another leans on is not there."""
     if twice := [name for name in named if named.count(name) > 1]:
         raise ValueError(f"suite: two contestants are called {twice[0]}; every name is given once")
+    schedules = [name for name, contestant in contestants.items() if isinstance(contestant, Schedule)]
+    if baseline not in schedules:
+        raise ValueError(f"suite.baseline={baseline} is no schedule; accepted: {', '.join(schedules)}")
     accepted = ", ".join(contestants)
-    if baseline not in contestants:
-        raise ValueError(f"suite.baseline={baseline} is no contestant; accepted: {accepted}")
     for name, contestant in contestants.items():
         for other in contestant.leans_on():
             if other not in contestants:

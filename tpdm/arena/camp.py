@@ -1,0 +1,123 @@
+"""Where contestants prepare, once for all seeds: what they work with, and what they found there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.arena.contestant import Contestant, Schedule
+from tpdm.arena.matching import Dial
+from tpdm.arena.sets import Sets
+from tpdm.arena.store import Kept, Key, Store, described
+from tpdm.evaluation.result import Run
+from tpdm.sampler.adaptive import AdaptiveSampler
+from tpdm.sampler.integrate import Step
+from tpdm.scheduler.path import by_noise_level
+from tpdm.types import CostRange, DenoiserLike, TimePredictor
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A predictor of the run."""
+
+    predictor: TimePredictor
+    costs: CostRange | None  # of a step, where it is told one
+    seconds: float  # that its training took
+
+
+@dataclass(frozen=True)
+class Runner:
+    """The run that is put to the test: its denoiser, how its samples step, and what it trained."""
+
+    denoiser: DenoiserLike
+    step: Step
+    sampler: AdaptiveSampler | None  # None: it samples by a fixed grid
+    predictors: Mapping[str, Trained]  # by the names of their folders
+    decode: Callable[[Tensor], Tensor]
+
+    @property
+    def t_max(self) -> float:
+        """The noise level where its path begins."""
+        return by_noise_level(self.denoiser.scheduler).t_max
+
+
+class Found(NamedTuple):
+    """What a search left, and how long it took when it was done."""
+
+    numbers: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    seconds: float
+
+
+class Camp:
+    """All that is found is kept in `store` as soon as it is there, and is the same for every seed.
+
+    `baseline` is the static schedule, for every number of steps, that all are held against.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        sets: Sets,
+        contestants: Mapping[str, Contestant],
+        baseline: str,
+        store: Store,
+    ):
+        self.runner, self.sets, self.contestants, self.baseline = runner, sets, contestants, baseline
+        self.store = store
+        self._dials: dict[str, Dial] = {}
+
+    def absence(self, name: str, target: int) -> str | None:
+        """Why a contestant cannot take part; None where it can."""
+        return self.contestants[name].absent(self, target)
+
+    def key(self, name: str) -> dict[str, Any]:
+        """All that decides a contestant's results: its choices, and those of whom it leans on."""
+        contestant = self.contestants[name]
+        others = (
+            contestant.leans_on() if contestant.kind == "static" else (self.baseline, *contestant.leans_on())
+        )
+        return {"contestant": described(contestant), "leans_on": [self.key(other) for other in others]}
+
+    def found(self, label: str, key: Key, search: Callable[[], Kept]) -> Found:
+        """What `search` finds, with its seconds; looked for once."""
+
+        def timed() -> Kept:
+            start = time.perf_counter()
+            numbers, tensors = search()
+            return Kept({"numbers": dict(numbers), "seconds": time.perf_counter() - start}, tensors)
+
+        numbers, tensors = self.store.keep(label, key, timed)
+        return Found(numbers["numbers"], tensors, numbers["seconds"])
+
+    def matched(
+        self, label: str, key: Key, run_at: Callable[[float], Run], between: tuple[float, float], target: int
+    ) -> Found:
+        """`knob`: where `run_at` makes a mean of `target` calls on the matching set, or comes nearest."""
+        dial = self._dials.setdefault(label, Dial(run_at, self.sets.matching, *between))
+        turn = lambda: Kept({"knob": dial.turn(target)}, {})  # noqa: E731
+        return self.found(f"{label}_knob_{target}", {**key, "knob": between, "target": target}, turn)
+
+    def static_times(self, num_steps: int) -> Float[Tensor, "N+1"]:
+        """The baseline's times, from where the path begins to 0."""
+        schedule = self.contestants[self.baseline]
+        assert isinstance(schedule, Schedule), "no other is let in as the baseline"
+        return self.runner.t_max * schedule.find(self, num_steps)[0].float()
+
+    def rows(self, steps: Float[Tensor, "B"]) -> Float[Tensor, "B K+1"]:
+        """For each sample the baseline's times of so many steps, zeros behind their end; of as many as it has
+        where it has fewer."""
+        most = int(steps.max())
+        while self.absence(self.baseline, most):
+            most -= 1
+        steps = steps.clamp(max=most)
+        times = torch.zeros(most + 1, most + 1)
+        for n in steps.unique().int().tolist():
+            times[n, : n + 1] = self.static_times(n)
+        return times[steps.long()]
