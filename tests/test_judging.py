@@ -321,6 +321,14 @@ def test_a_reward_that_is_asked_for_judges_beside_the_runs_own(run, published, t
         (["prompt=a cat", "out=good.jsonl/a"], "out=good.jsonl/a cannot be written (Not a directory)"),
         (["prompt=a cat", "out=."], "out=. holds something else, such as broken.jsonl; use another out"),
         (["prompt=a cat", "reward=pick_score", "reward.path=gone"], "reward.path=gone is no folder here"),
+        (["prompt=a cat", "reward@clip=clip_score", "clip.path=gone"], "clip.path=gone is no folder here"),
+        (
+            [
+                "prompt=a cat", "reward=weighted", "~reward.terms", "+reward.terms.clip_score=1",
+                "+reward@reward.scorers.clip_score=clip_score", "reward.scorers.clip_score.path=gone",
+            ],
+            "reward.scorers.clip_score.path=gone is no folder here",
+        ),
         (["prompt=a cat", "reward=picks_core"], "reward=picks_core is not known; did you mean pick_score?"),
     ],
 )  # fmt: skip

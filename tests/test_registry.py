@@ -55,8 +55,8 @@ class Sum:
 
 @register("toy", "constant")
 class Constant:
-    def __init__(self, value: float):
-        self.value = value
+    def __init__(self, value: float, *, key: str):
+        self.value, self.key = value, key
 
 
 class Schema(TypedDict):
@@ -97,6 +97,12 @@ def test_components_nest_in_mappings_and_look_in_the_group_around_them():
     built = build("toy", cfg)
     assert built.terms["a"].value == 2.0
     assert built.weights == [1.0, 2.0]
+
+
+def test_a_component_may_ask_where_it_stands():
+    cfg = {"name": "sum", "terms": {"a": {"name": "constant", "value": 2}}, "weights": []}
+    assert build("toy", cfg, at="other").terms["a"].key == "other.terms.a"
+    assert build("toy", {"name": "constant", "value": 2}).key == "toy"
 
 
 def test_a_fact_that_code_forgot_is_named():

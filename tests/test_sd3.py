@@ -156,6 +156,7 @@ def test_another_pipeline_in_its_place_is_noticed(run, published, tmp_path):
         ("model.path=nowhere", "model.path=nowhere is no folder here"),
         ("model.path=some/model", "hf download some/model --local-dir FOLDER`, copy FOLDER here and set"),
         ("reward.path=nowhere", "reward.path=nowhere is no folder here"),
+        ("held_out.path=nowhere", "held_out.path=nowhere is no folder here"),
         ("data.size=36", "multiples of 2 up to 16; codec=sd_vae makes latents of that size of data.size=36"),
         ("model.lora=nowhere", "model.lora=nowhere has no .safetensors"),
         ("data.path=empty.jsonl", "data.path=empty.jsonl has 0 prompts"),

@@ -131,7 +131,7 @@ class Assembly:
 
     def backbone(self) -> nn.Module:
         """With the text encoder inside that is trained with it, where there is one."""
-        facts = {"shape": self.shape, "cond": self.cond, "scheduler": self.scheduler}
+        facts: dict[str, Any] = {"shape": self.shape, "cond": self.cond, "scheduler": self.scheduler}
         backbone = build("model", self.cfg["model"], **facts, outputs=self.outputs)
         return backbone if (encoder := self.text.network()) is None else Captioned(backbone, encoder)
 

@@ -108,7 +108,7 @@ def check_shape(cfg: Config, assembly: Assembly) -> FeatureSpec:
 
 def check_reward(key: str, cfg: Config, assembly: Assembly, classifier: DigitClassifier | None) -> None:
     """Raises ValueError where a reward lacks files, or reads what these data do not have."""
-    reward = build("reward", cfg[key], classifier=classifier, device=torch.device("cpu"))
+    reward = build("reward", cfg[key], at=key, classifier=classifier, device=torch.device("cpu"))
     if reward.uses_prompts and isinstance(assembly.cond, CondSpec):
         raise ValueError(
             f"{key}={cfg[key]['name']} reads prompts, and data={cfg['data']['name']} has labels; "

@@ -245,34 +245,36 @@ def rewards(finished: FinishedRun, cfg: Config) -> tuple[dict[str, Config], dict
     A second reward of a name, with other weights, gets a number.
     """
     run = finished.run.config or {}
-    own = [term for key in ("reward", "held_out") if cfg["own_rewards"] for term in terms(run.get(key))]
+    own = [*terms("reward", run), *terms("held_out", run)] if cfg["own_rewards"] else []
     asked: dict[str, Config] = {}
     made: dict[str, Reward] = {}
-    for reward in (*own, *terms(cfg["reward"]), *terms(cfg["clip"])):
+    for place, reward in (*own, *terms("reward", cfg), *terms("clip", cfg)):
         if reward in asked.values():
             continue
         count = sum(other["name"] == reward["name"] for other in asked.values())
         name = reward["name"] + (f"_{count + 1}" if count else "")
         asked[name] = reward
         try:
-            made[name] = build("reward", reward, classifier=None, device=finished.device)
+            made[name] = build("reward", reward, at=place, classifier=None, device=finished.device)
         except ValueError as error:
-            remedy = "; own_rewards=false leaves the run's own rewards out" if reward in own else ""
+            remedy = "; own_rewards=false leaves the run's own rewards out" if (place, reward) in own else ""
             raise ValueError(f"{error}{remedy}") from None
     return asked, made
 
 
-def terms(reward: Config | None) -> list[Config]:
-    """A reward, or what it is the sum of, since a batch decides what a sum's terms are normalised by.
+def terms(key: str, cfg: Config) -> list[tuple[str, Config]]:
+    """The reward `cfg[key]`, or what it is the sum of, as a batch decides what normalises that; and where.
 
     What steps cost is no matter of the images.
     """
+    reward = cfg.get(key)
     if reward is None:
         return []
-    parts = [reward]
+    parts = {key: reward}
     if reward["name"] == "weighted":
-        parts = [{"name": name, **reward["scorers"].get(name, {})} for name in reward["terms"]]
-    return [{**part, "cost": FREE} for part in parts]
+        scorers = reward["scorers"]
+        parts = {f"{key}.scorers.{name}": {"name": name, **scorers.get(name, {})} for name in reward["terms"]}
+    return [(place, {**part, "cost": FREE}) for place, part in parts.items()]
 
 
 def reward_words(cfg: Config) -> Iterator[str]:

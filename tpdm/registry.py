@@ -10,6 +10,7 @@ For authors of components (neither torch nor a component is imported here):
 1. Before `*` stand choices: annotated, in the YAML, without a Python default. Annotated[int, Range(min=2)]
    works too.
 2. After `*` stand facts. `build(group, cfg, **facts)` offers facts; a component takes those that it names.
+   One is always there: `key`, where in the config the component stands, for errors that name a choice.
 3. Before `/` stand arguments of a later call. `def discounted(reward, nfe, /, gamma: Fraction[float])` has
    one choice, gamma; what is built is a partial, to be called with (reward, nfe).
 4. A choice that is itself a component is annotated with a class, protocol or Callable. A DiT's
@@ -111,9 +112,12 @@ def choices(component: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.annotation for p in _parameters(component) if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def build(group: str, cfg: Mapping[str, Any], **facts: Any) -> Any:
-    """The component that `cfg` names, made from its choices and from those of the facts that it asks for."""
-    made = _Node(group.replace("/", "."), group, facts).component(cfg)
+def build(group: str, cfg: Mapping[str, Any], *, at: str | None = None, **facts: Any) -> Any:
+    """The component that `cfg` names, made from its choices and from those of the facts that it asks for.
+
+    `at` is the key of `cfg`, where that is not the group's name.
+    """
+    made = _Node(at or group.replace("/", "."), group, facts).component(cfg)
     parameters = _parameters(made.func)
     if any(p.kind is p.POSITIONAL_ONLY for p in parameters):
         return made
@@ -159,7 +163,8 @@ class _Node(Place):
         self.check_keys(given, kinds, f"{self.group}={value['name']}")
         bound = {key: read(item, kinds[key], self.at(key)) for key, item in given.items()}
         wanted = {p.name for p in _parameters(target) if p.kind is p.KEYWORD_ONLY}
-        return partial(target, **bound, **{key: self.facts[key] for key in self.facts if key in wanted})
+        offered = {**self.facts, "key": self.key}
+        return partial(target, **bound, **{fact: offered[fact] for fact in offered if fact in wanted})
 
 
 @cache

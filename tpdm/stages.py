@@ -197,7 +197,7 @@ class Training:
         costs = costs_of(self.cfg["reward"])
         predictor = build_predictor(cfg, frozen.backbone.features, costs)
         settings = {**self.cfg["predictor_trainer"], "max_steps": max_steps}
-        rewards = [self.reward(self.cfg[key]) for key in ("reward", "held_out") if self.cfg[key]]
+        rewards = [self.reward(key) for key in ("reward", "held_out") if self.cfg[key]]
         trainer = build(
             "trainer",
             settings,
@@ -242,8 +242,9 @@ class Training:
         stopwatch.save()
         return made
 
-    def reward(self, cfg: Config) -> Reward:
-        return build("reward", cfg, classifier=self.classifier, device=self.accelerator.device)
+    def reward(self, key: str) -> Reward:
+        facts = {"classifier": self.classifier, "device": self.accelerator.device}
+        return build("reward", self.cfg[key], at=key, **facts)
 
     def pool(
         self, denoiser: DenoiserLike, encoded: Callable[[Any], Condition], settings: Config, targets: bool

@@ -30,16 +30,26 @@ class Aesthetic(Scorer):
 
     uses_prompts = False
 
-    def __init__(self, path: str, head: str, batch_size: Positive[int], cost: Cost, *, device: torch.device):
-        super().__init__(cost, batch_size, device)
-        self.folder = published(path, MODEL, "reward.path")
-        self.head = published_file(head)
+    def __init__(
+        self,
+        path: str,
+        head: str,
+        batch_size: Positive[int],
+        cost: Cost,
+        *,
+        device: torch.device,
+        key: str = "reward",
+    ):
+        super().__init__(cost, batch_size, device, key)
+        self.folder = published(path, MODEL, f"{key}.path")
+        self.head = published_file(head, f"{key}.head")
 
     def load(self) -> nn.Module:
         from transformers import CLIPModel
 
         clip = CLIPModel.from_pretrained(self.folder, use_safetensors=True)
-        return nn.ModuleDict({"clip": clip, "head": head(read_weights(self.head, "reward.head"))})
+        state = read_weights(self.head, f"{self.key}.head")
+        return nn.ModuleDict({"clip": clip, "head": head(state, f"{self.key}.head")})
 
     def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:
         clip: Any = self.network["clip"]
@@ -48,20 +58,20 @@ class Aesthetic(Scorer):
         return self.network["head"](F.normalize(embedding.float(), dim=-1))[:, 0]
 
 
-def published_file(path: str) -> Path:
+def published_file(path: str, key: str) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"reward.head={path} is no file; accepted: a published head of LAION's aesthetics")
+        raise ValueError(f"{key}={path} is no file; accepted: a published head of LAION's aesthetics")
     return file
 
 
-def head(state: Mapping[str, Tensor]) -> nn.Module:
-    """The head that a published state dict is of; ValueError where it is of none."""
+def head(state: Mapping[str, Tensor], key: str = "reward.head") -> nn.Module:
+    """The head that a published state dict is of; ValueError with the setting `key` where it is of none."""
     if state.keys() == {"weight", "bias"}:
         return linear(state, "")
     names = [f"layers.{place}." for place in LAYERS]
     if state.keys() != {name + part for name in names for part in ("weight", "bias")}:
-        raise ValueError(f"reward.head has {', '.join(sorted(state))}, which is no published head")
+        raise ValueError(f"{key} has {', '.join(sorted(state))}, which is no published head")
     return nn.Sequential(*(linear(state, name) for name in names))
 
 

@@ -23,11 +23,18 @@ class CLIPScorer(Scorer):
     ids of the hub."""
 
     def __init__(
-        self, path: str, processor: str, batch_size: Positive[int], cost: Cost, *, device: torch.device
+        self,
+        path: str,
+        processor: str,
+        batch_size: Positive[int],
+        cost: Cost,
+        *,
+        device: torch.device,
+        key: str = "reward",
     ):
-        super().__init__(cost, batch_size, device)
-        self.folder = published(path, MODEL, "reward.path")
-        self.processing = published(processor, PROCESSOR, "reward.processor")
+        super().__init__(cost, batch_size, device, key)
+        self.folder = published(path, MODEL, f"{key}.path")
+        self.processing = published(processor, PROCESSOR, f"{key}.processor")
 
     @cached_property
     def processor(self) -> Any:

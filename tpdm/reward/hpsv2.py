@@ -33,10 +33,11 @@ class HPSv2(Scorer):
         cost: Cost,
         *,
         device: torch.device,
+        key: str = "reward",
     ):
-        super().__init__(cost, batch_size, device)
+        super().__init__(cost, batch_size, device, key)
         self.library, self.arch = open_clip(), arch
-        self.weights = published(path, [weights], "reward.path") / weights
+        self.weights = published(path, [weights], f"{key}.path") / weights
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -44,7 +45,7 @@ class HPSv2(Scorer):
 
     def load(self) -> nn.Module:
         network = self.library.create_model(self.arch, load_weights=False)
-        load_exactly(network, read_weights(self.weights, "reward.path"), str(self.weights))
+        load_exactly(network, read_weights(self.weights, f"{self.key}.path"), str(self.weights))
         return network
 
     def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:

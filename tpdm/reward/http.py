@@ -42,10 +42,12 @@ class HTTPReward:
         retries: NonNegative[int],
         wait: NonNegative[float],
         cost: Cost,
+        *,
+        key: str = "reward",
     ):
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise ValueError(f"reward.url={url} is no address; accepted: http://HOST:PORT/PATH, or https")
-        self.url, self.batch_size, self.cost = url, batch_size, cost
+            raise ValueError(f"{key}.url={url} is no address; accepted: http://HOST:PORT/PATH, or https")
+        self.url, self.batch_size, self.cost, self.key = url, batch_size, cost, key
         self.timeout, self.retries, self.wait = timeout, retries, wait
 
     def __call__(
@@ -80,7 +82,7 @@ class HTTPReward:
                 if isinstance(error, HTTPError) and error.code not in BUSY:
                     break
         raise ConnectionError(
-            f"reward.url={self.url} did not answer in {attempt + 1} tries of {self.timeout:g} s: {reason}"
+            f"{self.key}.url={self.url} did not answer in {attempt + 1} tries of {self.timeout:g} s: {reason}"
         )
 
     def read(self, answer: bytes, count: int) -> list[float]:
@@ -89,10 +91,12 @@ class HTTPReward:
             numbers = [float("nan") if score is None else float(score) for score in scores]
         except (ValueError, TypeError, KeyError):
             raise ConnectionError(
-                f'reward.url={self.url} answered {answer[:80]!r}; expected {{"scores": [number, ...]}}'
+                f'{self.key}.url={self.url} answered {answer[:80]!r}; expected {{"scores": [number, ...]}}'
             ) from None
         if len(numbers) != count:
-            raise ConnectionError(f"reward.url={self.url} answered {len(numbers)} scores for {count} images")
+            raise ConnectionError(
+                f"{self.key}.url={self.url} answered {len(numbers)} scores for {count} images"
+            )
         return numbers
 
 

@@ -138,11 +138,18 @@ class ImageRewardScorer(Scorer):
     hub."""
 
     def __init__(
-        self, path: str, tokenizer: str, batch_size: Positive[int], cost: Cost, *, device: torch.device
+        self,
+        path: str,
+        tokenizer: str,
+        batch_size: Positive[int],
+        cost: Cost,
+        *,
+        device: torch.device,
+        key: str = "reward",
     ):
-        super().__init__(cost, batch_size, device)
-        self.folder = published(path, [WEIGHTS, CONFIG], "reward.path")
-        self.words = published(tokenizer, ["tokenizer*"], "reward.tokenizer")
+        super().__init__(cost, batch_size, device, key)
+        self.folder = published(path, [WEIGHTS, CONFIG], f"{key}.path")
+        self.words = published(tokenizer, ["tokenizer*"], f"{key}.tokenizer")
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -154,9 +161,8 @@ class ImageRewardScorer(Scorer):
 
     def load(self) -> ImageReward:
         config = json.loads((self.folder / CONFIG).read_text())
-        return ImageReward.from_official(
-            read_weights(self.folder / WEIGHTS, "reward.path"), config, VIT_LARGE
-        )
+        state = read_weights(self.folder / WEIGHTS, f"{self.key}.path")
+        return ImageReward.from_official(state, config, VIT_LARGE)
 
     def score(self, images: Float[Tensor, "B C H W"], prompts: Sequence[str]) -> Float[Tensor, "B"]:
         read = self.tokenizer(

@@ -23,8 +23,8 @@ class Scorer(ABC):
     uses_target = False
     uses_prompts = True
 
-    def __init__(self, cost: Cost, batch_size: int, device: torch.device):
-        self.cost, self.batch_size, self.device = cost, batch_size, device
+    def __init__(self, cost: Cost, batch_size: int, device: torch.device, key: str):
+        self.cost, self.batch_size, self.device, self.key = cost, batch_size, device, key
 
     @abstractmethod
     def load(self) -> nn.Module:
@@ -49,7 +49,7 @@ class Scorer(ABC):
         asked = captions(self, prompts, len(x0))
         starts = range(0, len(x0), self.batch_size)
         parts = [(start, start + self.batch_size) for start in starts]
-        with memory_of(min(len(x0), self.batch_size), "images", "reward.batch_size"):
+        with memory_of(min(len(x0), self.batch_size), "images", f"{self.key}.batch_size"):
             scores = [self.score(x0[a:b].to(self.device), asked[a:b]).float() for a, b in parts]
         return torch.cat(scores).to(x0.device)
 

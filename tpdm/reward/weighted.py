@@ -45,8 +45,9 @@ class WeightedReward:
         *,
         classifier: CellClassifier | None,
         device: torch.device,
+        key: str = "reward",
     ):
-        refuse_unknown(terms, scorers)
+        refuse_unknown(terms, scorers, key)
         self.cost, self.normalise = cost, normalise
         facts: dict[str, Any] = {"classifier": classifier, "device": device}
         made = {name: scorer() for name, scorer in scorers.items() if name in terms}
@@ -77,18 +78,18 @@ def standard(score: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
     return (score - finite.mean()) / finite.std().clamp_min(1e-12)
 
 
-def refuse_unknown(terms: dict[str, float], scorers: dict[str, Any]) -> None:
+def refuse_unknown(terms: dict[str, float], scorers: dict[str, Any], key: str) -> None:
     """Raises ConfigError for a term that nothing makes."""
     known = [name for name in names("reward") if name != "weighted"]
     if not terms:
-        raise ConfigError(f"reward.terms is empty; accepted: a weight for one or more of {', '.join(known)}")
+        raise ConfigError(f"{key}.terms is empty; accepted: a weight for one or more of {', '.join(known)}")
     for name in terms:
         if name in scorers:
             continue
         if name not in known:
             near = nearest(name, known)
-            raise ConfigError(f"reward.terms.{name} is no reward{near}; accepted: {', '.join(known)}")
+            raise ConfigError(f"{key}.terms.{name} is no reward{near}; accepted: {', '.join(known)}")
         if choices(lookup("reward", name)).keys() != {"cost"}:
             raise ConfigError(
-                f"reward.terms.{name} has choices; add them with +reward@reward.scorers.{name}={name}"
+                f"{key}.terms.{name} has choices; add them with +reward@{key}.scorers.{name}={name}"
             )
