@@ -12,7 +12,7 @@ from tpdm.codec.kl_vae import KLVAE
 from tpdm.codec.latent import Scaled
 from tpdm.evaluation.reconstruction import Reconstructions
 from tpdm.evaluation.report import draw_curves
-from tpdm.finished import SUMMARY
+from tpdm.finished import SUMMARY, read_summary
 from tpdm.registry import build
 from tpdm.runtime.plots import png
 from tpdm.runtime.provenance import provenance
@@ -32,7 +32,7 @@ def train_codec(cfg: Config) -> None:
     accelerator = accelerator_of(cfg)
     codec, shape = check_codec(cfg, accelerator.num_processes)
     with open_run(cfg, accelerator) as run:
-        if (run.folder / SUMMARY).exists():
+        if read_summary(run.folder / SUMMARY) is not None:
             print(f"finished already; codec.path={run.folder / 'codec'} names it")
             return
         tracker = Tracker(run.folder) if accelerator.is_main_process else NullTracker()

@@ -139,8 +139,21 @@ class FinishedRun:
             raise ValueError(f"{asked} is a budget for a predictor, and {self.run.folder} has none")
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
-        summary = read_record(path) if path.exists() else {}
+        summary = read_summary(path) or {}
         write_json(path, {**summary, **self.evaluate(batch_size, nfe, cost), **provenance()})
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """What a run ended with; None where that is still to come. ValueError where the file was damaged."""
+    if not path.exists():
+        return None
+    try:
+        summary = read_record(path)
+        if "commit" not in summary:
+            raise ValueError(f"{path} is no summary of a run; it was edited")
+    except ValueError as damage:
+        raise ValueError(f"{damage}; without it, the command that made it makes it again") from None
+    return summary
 
 
 class Used(TypedDict):

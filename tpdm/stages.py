@@ -15,7 +15,7 @@ from tpdm.check import check, is_ready_made
 from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
-from tpdm.finished import SUMMARY, FinishedRun
+from tpdm.finished import SUMMARY, FinishedRun, read_summary
 from tpdm.optimizer import Optimizer
 from tpdm.predictor.budget import Budget, build_predictor, costs_of
 from tpdm.registry import build
@@ -286,7 +286,7 @@ class Training:
 
     def summarise(self) -> None:
         """Evaluates from the files just written, and leaves the tables, pictures and summary.json."""
-        if (self.run.folder / SUMMARY).exists():
+        if read_summary(self.run.folder / SUMMARY) is not None:
             print(f"finished already; python -m tpdm.evaluate run={self.run.folder} makes its table again")
             return
         stopwatch = Stopwatch(self.run.folder, "evaluation")

@@ -13,7 +13,9 @@ def test_seconds_add_up_over_the_starts(tmp_path):
     assert 100 <= timings["denoiser"] < 101
 
 
-@pytest.mark.parametrize("content", ["[]", "3", '{"pool": "2"}', '{"pool": 2', ""])
+@pytest.mark.parametrize(
+    "content", ["[]", "3", '{"pool": "2"}', '{"a": true}', '{"a": NaN}', '{"pool": 2', ""]
+)
 def test_an_edited_file_is_named(content, tmp_path):
     (tmp_path / TIMINGS).write_text(content)
     with pytest.raises(ValueError, match=rf"{TIMINGS} (holds no|is not|has no)"):

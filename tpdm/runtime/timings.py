@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
+from typing import Any
 
 from tpdm.runtime.atomic import read_record, write_json
 
@@ -27,6 +29,10 @@ def read_timings(folder: Path) -> dict[str, float]:
     """Seconds of every part so far."""
     path = Path(folder) / TIMINGS
     timings = read_record(path) if path.exists() else {}
-    if wrong := [part for part, seconds in timings.items() if not isinstance(seconds, int | float)]:
+    if wrong := [part for part, seconds in timings.items() if not is_duration(seconds)]:
         raise ValueError(f"{path} has no number of seconds for {wrong[0]}; it was edited")
     return timings
+
+
+def is_duration(seconds: Any) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds)
