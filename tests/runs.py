@@ -58,6 +58,21 @@ def command(main: Callable[[], None], *argv: str) -> Ended:
     return Ended(status, out.getvalue(), err.getvalue())
 
 
+def refused(ended: Ended, line: str) -> None:
+    """One line, which says `line`, and the status of a mistake."""
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("tpdm: error: ")
+    assert ended.err.count("\n") == 1
+    assert line in ended.err, ended.err
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return function
+
+
 def trained(cfg: dict[str, Any]) -> None:
     """Trains all stages of a config, and leaves the evaluation out."""
     with hasty_judge(), patch.object(stages.Training, "summarise"):

@@ -1,27 +1,14 @@
 """Every mistake is one line and a status of 2, and leaves nothing behind."""
 
-import errno
-import os
-import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
 
-from tests.runs import LOOPS, MODEL, SAVE_EVERY, TINY, at, command, files, last_checkpoint, same, trained
+from tests.runs import LOOPS, MODEL, TINY, command, files, raising, refused, trained
 from tpdm import evaluate, sample, train
 from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.stages import Training
-
-
-def refused(ended, line):
-    """One line, which says `line`, and the status of a mistake."""
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("tpdm: error: ")
-    assert ended.err.count("\n") == 1
-    assert line in ended.err, ended.err
-
 
 PROMPTS = Path(__file__).parent / "data" / "prompts.txt"
 
@@ -118,47 +105,6 @@ def test_what_cannot_be_drawn_leaves_no_picture(argv, line, finished, tmp_path):
     assert files(finished) == before
 
 
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[:-10])
-
-
-def altered(path):
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def gone(path):
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-DAMAGE = [
-    (gone, "denoiser/model.safetensors", "denoiser/model.safetensors is missing; copy the folder again"),
-    (gone, "denoiser/config.json", "denoiser/config.json is missing"),
-    (gone, "predictor", "is unfinished: its predictor is still to come; go on with the command that started"),
-    (gone, "time_only", "is unfinished: its time_only is still to come"),
-    (gone, "summary.json", "is unfinished: its summary.json is still to come"),
-    (gone, "config.yaml", "copy has no config.yaml, so it is no run"),
-    (cut_short, "denoiser/model.safetensors", "denoiser/model.safetensors is cut short ("),
-    (cut_short, "predictor/model.safetensors", "predictor/model.safetensors is cut short ("),
-    (cut_short, "predictor/config.json", "predictor/config.json is not JSON ("),
-    (altered, "denoiser/model.safetensors", "model.safetensors was changed after it was written (sha256 dif"),
-    (altered, "predictor/model.safetensors", "model.safetensors was changed after it was written (sha256 d"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("main", [sample.main, evaluate.main])
-@pytest.mark.parametrize(
-    ("damage", "name", "line"), DAMAGE, ids=lambda value: getattr(value, "__name__", None)
-)
-def test_a_damaged_run_is_not_opened(damage, name, line, main, finished, tmp_path):
-    copy = shutil.copytree(finished, tmp_path / "copy")
-    damage(copy / name)
-    before = files(copy)
-    refused(command(main, f"run={copy}"), line)
-    assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
-
-
 @pytest.mark.parametrize("main", [sample.main, evaluate.main])
 def test_a_folder_that_is_no_run_names_the_nearest(main, finished, tmp_path):
     refused(command(main, f"run={finished.parent / 'finishd'}"), f"does not exist; did you mean {finished}?")
@@ -167,22 +113,6 @@ def test_a_folder_that_is_no_run_names_the_nearest(main, finished, tmp_path):
         command(main, *(["runs=nowhere"] if main is sample.main else [])),
         "run is missing; give it as run=VALUE",
     )
-
-
-def test_a_checkpoint_cut_short_is_named_and_kept(finished, tmp_path):
-    def stop():
-        raise KeyboardInterrupt
-
-    with at("denoiser", 4, stop):
-        command(train.main, *TINY, f"runs={tmp_path}", "run_name=a")
-    newest = tmp_path / "a" / "checkpoints" / "denoiser_00000004.pt"
-    cut_short(newest)
-    before = files(tmp_path / "a" / "checkpoints")
-    ended = command(train.main, *TINY, f"runs={tmp_path}", "run_name=a")
-    assert ended.status == 2
-    assert ended.err.startswith(f"tpdm: error: {newest} is cut short (")
-    assert ended.err.endswith("; delete it to go on from denoiser_00000002.pt\n")
-    assert files(tmp_path / "a" / "checkpoints") == before
 
 
 def test_a_predictor_of_another_denoiser_is_refused(finished, composed, tmp_path):
@@ -210,128 +140,6 @@ def test_a_denoiser_alone_has_no_adaptive_sampler(tmp_path):
         command(sample.main, f"run={tmp_path / 'a'}"), "was trained with predictor=none; choose a fixed sam"
     )
     assert command(sample.main, f"run={tmp_path / 'a'}", "sampler=euler", "seeds=1").status == 0
-
-
-def test_a_file_in_the_way_of_a_run(tmp_path):
-    (tmp_path / "runs").write_text("mine")
-    refused(command(train.main, *TINY, f"runs={tmp_path / 'runs'}"), f"File exists: '{tmp_path / 'runs'}'")
-    assert files(tmp_path).keys() == {"runs"}
-
-
-def test_a_file_in_the_way_of_a_picture(finished, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    for out in ("file/a.png", "."):
-        ended = command(sample.main, f"run={finished}", f"out={tmp_path / out}", "sampler=euler", "steps=1")
-        assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert files(tmp_path).keys() == {"file"}
-
-
-def test_no_permission(disk, finished):
-    folder = disk("size=1m,ro")
-    refused(
-        command(train.main, *TINY, f"runs={folder}", "run_name=a"), f"Read-only file system: '{folder}/a'"
-    )
-    ended = command(sample.main, f"run={finished}", f"out={folder}/a.png", "sampler=euler", "steps=1")
-    refused(ended, f"Read-only file system: '{folder}/a.png'")
-
-
-def test_no_permission_where_root_obeys_it_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "mkdir", raising(PermissionError(errno.EACCES, "Permission denied")))
-    refused(
-        command(train.main, *TINY, f"runs={tmp_path}", "run_name=a"), f"Permission denied: '{tmp_path}/a'"
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-def raising(error):
-    def function(*args, **kwargs):
-        raise error
-
-    return function
-
-
-def fill(folder):
-    """Leaves no room at all."""
-    with open(folder / "ballast", "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(2**12))
-        except OSError:
-            return
-
-
-def test_no_space_to_begin_with(disk):
-    folder = disk("size=64k")
-    fill(folder)
-    ended = command(train.main, *TINY, f"runs={folder}", "run_name=a")
-    refused(ended, f"No space left on device: '{folder}/a")
-    assert files(folder).keys() == {"ballast"}
-
-
-def test_no_space_on_the_way_keeps_the_last_good_checkpoint(disk, finished, composed):
-    folder = disk("size=16m")
-    with at("denoiser", SAVE_EVERY + 1, lambda: fill(folder)), patch.object(Training, "summarise"):
-        ended = command(train.main, *TINY, f"runs={folder}", "run_name=a")
-    assert ended.status == 2
-    last = ended.err.splitlines()[-1]
-    assert last.startswith("tpdm: error: [Errno 28] No space left on device")
-    assert last_checkpoint(folder / "a", "denoiser")["step"] == SAVE_EVERY
-    (folder / "ballast").unlink()
-    trained(composed(*TINY, f"runs={folder}", "run_name=a"))
-    assert same(last_checkpoint(folder / "a", "predictor"), last_checkpoint(finished, "predictor"))
-
-
-def test_no_space_for_a_picture(disk, finished):
-    folder = disk("size=64k")
-    fill(folder)
-    ended = command(sample.main, f"run={finished}", f"out={folder}/a.png", "sampler=euler", "steps=1")
-    refused(ended, f"No space left on device: '{folder}/a.png'")
-    assert files(folder).keys() == {"ballast"}
-
-
-def test_no_space_for_the_table_keeps_the_old_one(disk, finished):
-    folder = disk("size=16m")
-    copy = shutil.copytree(finished, folder / "copy")
-    fill(folder)
-    before = files(copy)
-    ended = command(evaluate.main, f"run={copy}")
-    assert ended.status == 2
-    assert ended.err.startswith("tpdm: error: [Errno 28] No space left on device: ")
-    assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "denoiser/model.safetensors", "picture.jpg"])
-def test_a_picture_is_never_written_over_something_else(finished, name):
-    before = files(finished)
-    refused(command(sample.main, f"run={finished}", "seeds=0", "grid=1x1", f"out={finished / name}"), ".png")
-    assert files(finished) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "was", "now", "line"),
-    [
-        (
-            "denoiser/config.json",
-            '"max_frequency": 100.0',
-            '"max_frequency": 7.0',
-            "was changed after it was written",
-        ),
-        (
-            "config.yaml",
-            "inference_dtype: float32",
-            "",
-            "config.yaml was changed since the run: inference_dtype is",
-        ),
-        ("config.yaml", "inference_dtype: float32", "inference_dtype: float99", "inference_dtype='float99'"),
-    ],
-)
-def test_settings_that_were_changed_are_refused(finished, tmp_path, name, was, now, line):
-    copy = tmp_path / "a"
-    shutil.copytree(finished, copy)
-    text = (copy / name).read_text()
-    assert was in text
-    (copy / name).write_text(text.replace(was, now))
-    refused(command(sample.main, f"run={copy}", "seeds=0", "grid=1x1"), line)
 
 
 def test_weights_that_are_no_numbers_are_never_kept(tmp_path):

@@ -17,8 +17,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from tests.pipelines import save_pipeline
 from tests.reward.published import save_clip, save_image_reward
-from tests.runs import command, files
-from tests.test_bad_input import refused
+from tests.runs import command, files, refused
 from tests.test_sd3 import PROMPTS, settings
 from tpdm import evaluate, sample, train
 from tpdm.evaluation.records import Records

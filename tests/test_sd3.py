@@ -13,8 +13,7 @@ from transformers import AutoTokenizer
 
 from tests.pipelines import SD35, save_pipeline
 from tests.reward.published import save_clip, save_image_reward
-from tests.runs import LOOPS, PREDICTOR, command, files
-from tests.test_bad_input import refused
+from tests.runs import LOOPS, PREDICTOR, command, files, refused
 from tests.test_docs import ROOT, compose_experiment
 from tpdm import sample, train
 from tpdm.pipeline import TPDMPipeline
