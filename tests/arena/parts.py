@@ -15,6 +15,7 @@ from tpdm.arena.allocator import Allocator
 from tpdm.arena.borrowed import MeanSchedule, OwnSteps, Shuffled
 from tpdm.arena.camp import Runner, Trained
 from tpdm.arena.controlled import Controlled
+from tpdm.arena.one_shot import OneShot
 from tpdm.arena.oracle import OracleShape, OracleSteps
 from tpdm.arena.static import Table
 from tpdm.registry import build
@@ -26,6 +27,7 @@ from tpdm.suite.arena import Arena
 from tpdm.types import DataShape
 
 SHAPE = DataShape(1, 2, 2)
+ONE_SHOT = {"width": 8, "concentration": 250.0, "updates": 3, "batch_size": 16, "lr": 6e-3, "held_out": 0.25}
 CONTESTANTS = {
     "table": partial(Table, largest=8, iterations=1),
     "adaptive": partial(Adaptive, predictor="predictor", step=None),
@@ -33,6 +35,7 @@ CONTESTANTS = {
     "shuffled": partial(Shuffled, of="adaptive"),
     "own_steps": partial(OwnSteps, of="adaptive"),
     "allocator": partial(Allocator, most=7),
+    "one_shot": partial(OneShot, **ONE_SHOT),
     "controlled": partial(Controlled, first=0.2, max_steps=12, t_min=0.01),
     "oracle_steps": partial(OracleSteps, most=7),
     "oracle_shape": partial(OracleShape, most=4, powers=[0.8, 1.0, 1.3]),

@@ -12,7 +12,7 @@ from tpdm.arena.camp import Camp
 from tpdm.arena.contestant import Contestant, Entry, Kind, Schedule
 from tpdm.arena.ring import Ring, shared
 from tpdm.arena.store import Kept, described
-from tpdm.evaluation.result import Run
+from tpdm.evaluation.result import Problems, Run
 from tpdm.registry import Positive, register
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
@@ -41,7 +41,7 @@ class Searched(Schedule):
         found = camp.found(
             f"search_{num_steps}",
             {"search": described(self.search), "steps": num_steps},
-            lambda: Kept({}, {"levels": self.search(problem_of(camp), num_steps)}),
+            lambda: Kept({}, {"levels": self.search(problem_of(camp, camp.sets.search), num_steps)}),
         )
         return found.tensors["levels"], found.seconds
 
@@ -62,7 +62,7 @@ class Table(Schedule):
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
         def search() -> Kept:
-            made = table(problem_of(camp), self.largest, self.iterations, silent=False)
+            made = table(problem_of(camp, camp.sets.search), self.largest, self.iterations, silent=False)
             return Kept({}, {str(n): levels for n, levels in made.items()})
 
         found = camp.found("table", {"table": described(self)}, search)
@@ -101,7 +101,6 @@ class BySolver(Contestant):
         return Entry(shared(mean, run_with), {"levels": levels}, 0.0)
 
 
-def problem_of(camp: Camp) -> Problem:
-    """The search set as a search takes it."""
-    on = camp.sets.search
+def problem_of(camp: Camp, on: Problems) -> Problem:
+    """A set as a search takes it."""
     return Problem(camp.runner.denoiser, camp.runner.step, on.noise, on.cond, on.target)
