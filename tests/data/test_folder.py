@@ -2,12 +2,15 @@
 
 import json
 import os
+import tracemalloc
 import zipfile
 
 import pytest
 
+import tpdm.data.files
 from tests.data.pictures import encoded, epoch
-from tpdm.data.damage import TooManySkippedError
+from tpdm.data.damage import TooManySkippedError, UnreadableError
+from tpdm.data.files import open_files
 from tpdm.registry import build
 from tpdm.types import CondSpec, DataShape
 
@@ -155,6 +158,28 @@ def test_a_pipe_is_neither_waited_for_nor_read(tmp_path):
 def test_a_label_that_asks_for_more_classes_than_there_can_be_is_named(made, label):
     with pytest.raises(ValueError, match=rf"dataset\.json has the label {label}; accepted without data\.num"):
         made({"a.png": encoded(1), "dataset.json": json.dumps({"labels": [["a.png", label]]}).encode()})
+
+
+def test_what_is_absurdly_large_is_skipped_unread(made, monkeypatch):
+    monkeypatch.setattr(tpdm.data.files, "LARGEST", 500)
+    data = made({"a.png": encoded(1), "b.png": encoded(2), "c.png": encoded(3) + bytes(600)}, labels="none")
+    assert set(epoch(data)) == {1, 2}
+
+
+def test_a_zip_is_inflated_no_further_than_it_declares(tmp_path):
+    """64 MB of zeros that are said to be 100 bytes."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.png", bytes(2**26))
+    path.write_bytes(path.read_bytes().replace((2**26).to_bytes(4, "little"), (100).to_bytes(4, "little")))
+    files = open_files(str(path))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableError, match="damaged in the zip"):
+            files.read("a.png")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_flipped_byte_in_a_zip_is_told(tmp_path):

@@ -12,13 +12,15 @@ from typing import Protocol
 
 from tpdm.data.damage import UnreadableError
 
+LARGEST = 2**29  # bytes of a file; Pillow refuses images that would need more
+
 
 class Files(Protocol):
     path: Path
     names: list[str]  # relative, with forward slashes, sorted
 
     def read(self, name: str) -> bytes:
-        """Raises UnreadableError where the content is damaged, OSError where it is gone."""
+        """Raises UnreadableError where the content is damaged or too large, OSError where it is gone."""
         ...
 
 
@@ -30,8 +32,10 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         path = self.path / name
-        if not stat.S_ISREG(path.stat().st_mode):
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
             raise UnreadableError("it is no plain file")  # a pipe would be waited for
+        check_size(about.st_size)
         return path.read_bytes()
 
 
@@ -46,9 +50,17 @@ class Zip:
 
     def read(self, name: str) -> bytes:
         try:
-            return self.zip.read(name)  # checks the CRC
+            size = self.zip.getinfo(name).file_size
+            check_size(size)
+            with self.zip.open(name) as file:
+                return file.read(size)  # inflates no more than it declares, and checks the CRC
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
             raise UnreadableError(f"damaged in the zip ({error})") from None
+
+
+def check_size(size: int) -> None:
+    if size > LARGEST:
+        raise UnreadableError(f"it has {size} bytes; at most {LARGEST} are read")
 
 
 def open_files(path: str) -> Files:
