@@ -19,6 +19,7 @@ from tpdm.codec.identity import IdentityCodec
 from tpdm.codec.tokens import Tokens
 from tpdm.codec.transformer_text import MARKS, word_tokenizer
 from tpdm.data import shards
+from tpdm.data.damage import TooManySkippedError
 from tpdm.data.loader import Loader
 from tpdm.data.shards import Manifest
 from tpdm.preparing import prepare, share
@@ -109,6 +110,25 @@ def test_damaged_images_are_left_out_and_listed(images, tmp_path, capsys):
     listed = json.loads((tmp_path / "out" / "skipped.jsonl").read_text())
     assert (listed["key"], listed["reason"]) == ("even/04.png", "the image is empty")
     assert "1 samples left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_data_that_are_refused_leave_what_was_there(images, tmp_path, there):
+    """Three images are damaged; a shard that is whole stays, for a larger max_skipped to go on from."""
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    for name in ("00", "04", "08"):
+        (images / "even" / f"{name}.png").write_bytes(b"")
+    refused = {**FOLDER, "path": str(images), "max_skipped": 0.1}
+    with pytest.raises(TooManySkippedError):
+        prepare(config(images, out, data=refused))
+    assert list(tmp_path.rglob("*.jsonl")) == []
+    assert out.exists() == there
+    prepare(config(images, out, part=1, parts=2))
+    with pytest.raises(TooManySkippedError):
+        prepare(config(images, out, data=refused))
+    assert sorted(path.name for path in out.iterdir()) == ["00001.tar", "skipped.jsonl"]
 
 
 def test_a_full_disk_stops_it_and_leaves_no_half_shard(images, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tpdm.runtime.progress import Progress
 from tpdm.types import Codec, CondSpec
 
 Config = dict[str, Any]
+SKIPPED = "skipped.jsonl"
 NOT_THE_SAME = ("workers", "reshard", "max_skipped")  # settings that change no latent
 
 
@@ -36,20 +39,20 @@ def prepare(cfg: Config) -> None:
     text = text_codec(cfg, source)
     codec, device = build("codec", cfg["codec"]), device_of(cfg["device"])
     about = about_of(cfg, source, codec, text)
-    out.mkdir(parents=True, exist_ok=True)
-    data: Stored = build("data", cfg["data"], split="train", skipped=out / "skipped.jsonl")
-    encode = Encoder(codec, text, device)
-    shards = np.array_split(data.rows, range(cfg["shard_size"], len(data), cfg["shard_size"]))
-    paths = [out / f"{number:05d}.tar" for number in range(len(shards))]
-    mine = range(part, len(shards), parts)
-    batches = [-(-len(rows) // cfg["batch_size"]) for rows in shards]
-    done = [number for number in mine if is_finished(paths[number], about)]
-    writer = Writer(data, encode, cfg["precision"], cfg["batch_size"], about)
-    total, initial = sum(batches[k] for k in mine), sum(batches[k] for k in done)
-    with Progress(total, f"prepare {part + 1}/{parts}", initial=initial) as progress:
-        for number in mine:
-            if number not in done:
-                writer.write(paths[number], number, shards[number], progress)
+    with made(out):
+        data: Stored = build("data", cfg["data"], split="train", skipped=out / SKIPPED)
+        encode = Encoder(codec, text, device)
+        shards = np.array_split(data.rows, range(cfg["shard_size"], len(data), cfg["shard_size"]))
+        paths = [out / f"{number:05d}.tar" for number in range(len(shards))]
+        mine = range(part, len(shards), parts)
+        batches = [-(-len(rows) // cfg["batch_size"]) for rows in shards]
+        done = [number for number in mine if is_finished(paths[number], about)]
+        writer = Writer(data, encode, cfg["precision"], cfg["batch_size"], about)
+        total, initial = sum(batches[k] for k in mine), sum(batches[k] for k in done)
+        with Progress(total, f"prepare {part + 1}/{parts}", initial=initial) as progress:
+            for number in mine:
+                if number not in done:
+                    writer.write(paths[number], number, shards[number], progress)
     if all(path.is_file() for path in paths):
         manifest = manifest_of(paths, about)
         manifest.write(out)
@@ -58,6 +61,21 @@ def prepare(cfg: Config) -> None:
             f"{out}: {manifest.count} latents in {len(paths)} shards, {size / 1e6:.1f} MB, "
             f"PSNR {manifest.psnr:.1f} dB, {len(data) - manifest.count} samples left out"
         )
+
+
+@contextmanager
+def made(out: Path) -> Iterator[None]:
+    """The folder; where the data are refused before a shard is whole, everything is as it was."""
+    new, listed = not out.exists(), (out / SKIPPED).exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except ValueError:
+        if not listed and all(path.name == SKIPPED for path in out.iterdir()):
+            (out / SKIPPED).unlink(missing_ok=True)
+            if new:
+                out.rmdir()
+        raise
 
 
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))  # torchrun's, srun's
