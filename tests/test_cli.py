@@ -11,6 +11,7 @@ import pytest
 
 from tpdm import report
 from tpdm.cli import config_dir, entry, quoted
+from tpdm.evaluate import Settings as EvaluateSettings
 from tpdm.sample import Settings as SampleSettings
 from tpdm.train import Settings
 
@@ -86,6 +87,7 @@ def test_what_hydra_reads_is_left_to_it(word):
         (["runs='"], "\"runs='\" is no setting"),
         (["model=3"], "Config group override must be a string or a list. Got int; given: model=3"),
         (["runs=${nothing}"], "runs: Interpolation key 'nothing' not found"),
+        (["model=mixture", "data=digits"], "model.easy_std reads data.easy_std, which data=digits has not; acc"),
         (["runs=???"], "runs is missing; give it as runs=VALUE"),
         (["~seed"], "seed is missing; this command needs"),
         (["-cn", "trian"], "--config-name trian is not known; did you mean train?"),
@@ -106,6 +108,12 @@ def test_a_part_of_what_is_not_chosen_and_a_prompt_as_it_was_typed(command):
 
     assert told("codec/text=clip").startswith("tpdm: error: codec/text=clip is part of no codec that is")
     assert told("codec=3").endswith("given: checkpoint=a.pt prompt=a, [b codec=3\n")
+
+
+def test_a_preset_of_another_command_names_those_of_this_one(command):
+    told = command(["run=x", "suite=sd3"], config="evaluate", schema=EvaluateSettings)[2]
+    line = "suite=sd3 overrides scheduler, which this command has not; accepted: arena, data, rollout\n"
+    assert told == f"tpdm: error: {line}"
 
 
 def test_no_steps_is_a_mistake(command):

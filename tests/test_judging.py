@@ -300,6 +300,7 @@ def test_a_reward_that_is_asked_for_judges_beside_the_runs_own(run, published, t
         (["prompts=broken.jsonl"], "broken.jsonl, line 2, is not JSON"),
         (["prompts=numbers.jsonl"], "numbers.jsonl, line 3, is no prompt; write a string"),
         (["prompts=gone.jsonl"], "prompts=gone.jsonl does not exist"),
+        (["prompts=."], "prompts=. is a folder; accepted: a file, .txt, .json, .jsonl"),
         (["prompts=good.csv"], "prompts=good.csv is not understood; accepted: .txt, .json, .jsonl"),
         (["prompt=a cat", "prompts=good.jsonl"], "prompt and prompts are given; give one of suite, prompt"),
         (["prompt=a cat", "suite=arena"], "suite and prompt are given; give one of suite, prompt=TEXT and"),

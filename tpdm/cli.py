@@ -186,7 +186,7 @@ def _composition(error: Exception) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return _unknown_key(cause)
     if isinstance(cause, OmegaConfBaseException):
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+        return _unread(cause) or f"{cause.full_key}: {str(cause).splitlines()[0]}"
     if unfit := _unfit_choice(str(error)):
         return unfit
     given = CODED.sub(lambda found: _verbatim(found[1]), " ".join(sys.argv[1:]))
@@ -194,8 +194,9 @@ def _composition(error: Exception) -> str:
 
 
 def _unfit_choice(complaint: str) -> str | None:
-    """What Hydra does not say: a group has no choice null, and a part belongs to what is chosen."""
+    """What Hydra does not say: a group has no choice null, a part and a preset belong to what is chosen."""
     known = _choices()
+    lacks = re.search(r"Could not override '([\w/]+).*' *\. No match in the defaults list", complaint)
     for word in sys.argv[1:]:
         group, _, choice = word.partition("=")
         kind, _, part = group.rpartition("/")
@@ -204,7 +205,27 @@ def _unfit_choice(complaint: str) -> str | None:
         if kind in known and part and f"'{group}'" in complaint:
             whole = ", ".join(known[kind])
             return f"{word} is part of no {kind} that is chosen here; choose one that has it, of: {whole}"
+        if lacks and f"In '{group}/{choice}'" in complaint:
+            fitting = [name for name in known[group] if f"override /{lacks[1]}" not in _text(group, name)]
+            return f"{word} overrides {lacks[1]}, which this command has not; accepted: {', '.join(fitting)}"
     return None
+
+
+def _unread(error: OmegaConfBaseException) -> str | None:
+    """The same for a preset that reads what another group's choice does not have."""
+    found = re.search(r"Interpolation key '(\w+)\.(\w+)' not found", str(error))
+    if not found or not isinstance(error.parent_node, DictConfig):
+        return None
+    group, key = found.groups()
+    chosen = OmegaConf.select(error.parent_node._get_root(), f"{group}.name")
+    having = [f"{group}={name}" for name in _choices().get(group, []) if f"\n{key}:" in _text(group, name)]
+    read = f"{error.full_key} reads {group}.{key}, which {group}={chosen} has not"
+    return f"{read}; accepted: {', '.join(having)}" if having else None
+
+
+def _text(group: str, choice: str) -> str:
+    files = (folder / group / f"{choice}.yaml" for folder in _folders())
+    return next(file.read_text() for file in files if file.is_file())
 
 
 def _unknown_choice(error: MissingConfigException) -> str:

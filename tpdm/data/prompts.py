@@ -14,6 +14,7 @@ from tpdm.registry import Fraction, Positive, register
 from tpdm.types import DataShape
 
 KEYS = ("prompt", "caption", "text")
+KINDS = (".txt", ".json", ".jsonl")
 
 
 @register("data", "prompts")
@@ -60,7 +61,8 @@ class Prompts(Endless):
 def read_prompts(path: Path, key: str = "data.path") -> list[str]:
     """Raises ValueError with the file, which the setting `key` names, and the line that is none."""
     if not path.is_file():
-        raise ValueError(f"{key}={path} does not exist")
+        seen = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{key}={path} {seen}; accepted: a file, {', '.join(KINDS)}")
     try:
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -76,8 +78,8 @@ def entries(path: Path, content: str, key: str) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"{path} is no list of prompts")
         yield from ((f"{path}, entry {k}", value) for k, value in enumerate(values))
         return
-    if path.suffix not in (".txt", ".jsonl"):
-        raise ValueError(f"{key}={path} is not understood; accepted: .txt, .json, .jsonl")
+    if path.suffix not in KINDS:
+        raise ValueError(f"{key}={path} is not understood; accepted: {', '.join(KINDS)}")
     for number, line in enumerate(content.split("\n"), 1):
         if stripped := line.strip():
             where = f"{path}, line {number}"
