@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from tests.processes import together
-from tests.runs import LOOPS, MODEL, command, same
+from tests.runs import LOOPS, MODEL, command, refused, same
 from tests.trainer.parts import make_stage
 from tests.trainer.test_denoiser import trainer_of
 from tpdm import train
@@ -77,6 +77,14 @@ def test_a_loss_that_only_rises_suggests_nothing():
         suggested(np.logspace(-6, 0, 20), np.linspace(1, 2, 20))
 
 
+@pytest.mark.parametrize("count", [0, 2, 9])
+def test_too_few_rates_suggest_nothing(count):
+    lrs, losses = np.logspace(-6, 0, 10), np.linspace(2, 1, 10)
+    assert suggested(lrs, losses) in lrs
+    with pytest.raises(ValueError, match=rf"only {count} rates had .*10 are needed; .*lr_find.lr_max"):
+        suggested(lrs[:count], losses[:count])
+
+
 def test_the_plot_marks_the_suggestion():
     lr, loss = list(np.logspace(-6, 0, 20)), list(np.linspace(2, 1, 20))
     left, right = (np.asarray(Found(lr, loss, at).plot()) for at in (1e-5, 1e-1))
@@ -121,6 +129,14 @@ def test_the_command_leaves_a_curve_and_a_suggestion_and_nothing_trained(searche
     again = command(train.main, *argv)
     assert again.out.splitlines()[-1] == ended.out.splitlines()[-1]
     assert not again.err
+
+
+def test_a_denoiser_that_nothing_would_be_made_of_is_refused(tmp_path):
+    argv = ("stage=lr_find", "denoiser=a", f"runs={tmp_path / 'runs'}")
+    refused(
+        command(train.main, *argv), "denoiser=a is for a whole run; leave it out, or leave out stage=lr_find"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_rates_that_do_not_rise_are_refused_before_there_is_a_run(tmp_path):

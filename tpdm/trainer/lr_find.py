@@ -19,6 +19,7 @@ from tpdm.trainer.denoiser import DenoiserTrainer
 
 DIVERGED = 4.0  # times the best loss so far, both smoothed
 MEMORY = 0.9  # of the loss that decides on that
+LEAST = 10  # rates, for a curve to have a slope
 WINDOW = 0.1  # of the steps, over which the curve is smoothed
 
 
@@ -58,7 +59,7 @@ def rising(make: Callable[..., Optimizer], lr_min: float, lr_max: float) -> Call
 def range_test(trainer: DenoiserTrainer) -> Found:
     """Takes `max_steps` steps of a trainer whose rate is `rising`, fewer where the loss leaves its best.
 
-    The weights are put back. Raises ValueError where the loss fell nowhere.
+    The weights are put back. Raises ValueError where that was too soon, or the loss fell nowhere.
     """
     stage = trainer.stage
     lrs: list[float] = []
@@ -96,6 +97,11 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 def suggested(lrs: Sequence[float], losses: Sequence[float]) -> float:
     """The rate at which the smoothed loss falls by the largest share per decade, before its minimum."""
+    if len(lrs) < LEAST:
+        raise ValueError(
+            f"only {len(lrs)} rates had a loss that was a number, and not far above its best; {LEAST} are "
+            "needed; choose a smaller lr_find.lr_max, or more num_steps"
+        )
     x = np.log10(lrs)
     smoothed = np.log(running_mean(x, np.asarray(losses), window(x)))
     lowest = int(smoothed.argmin())
