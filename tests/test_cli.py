@@ -87,7 +87,7 @@ def test_what_hydra_reads_is_left_to_it(word):
         (["runs='"], "\"runs='\" is no setting"),
         (["model=3"], "Config group override must be a string or a list. Got int; given: model=3"),
         (["runs=${nothing}"], "runs: Interpolation key 'nothing' not found"),
-        (["model=mixture", "data=digits"], "model.easy_std reads data.easy_std, which data=digits has not; acc"),
+        (["model=mixture", "data=digits"], "model.easy_std reads data.easy_std, which data=digits has not"),
         (["runs=???"], "runs is missing; give it as runs=VALUE"),
         (["~seed"], "seed is missing; this command needs"),
         (["-cn", "trian"], "--config-name trian is not known; did you mean train?"),

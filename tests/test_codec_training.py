@@ -235,6 +235,10 @@ def test_a_codec_that_was_replaced_is_noticed(denoised, trained, images, tmp_pat
             ["codec=kl_vae", "data=digits", "codec.multipliers=[1,1,1,1,1]"],
             "16x16 pixels, which do not divide",
         ),
+        (
+            ["codec=kl_vae", "denoiser=a"],
+            "denoiser=a is for a whole run; leave it out, or leave out stage=codec",
+        ),
         (["codec=kl_vae", "codec.path=here"], "codec.path=here does not exist; "),
         (["codec=kl_vae", "codec_trainer=denoiser"], "codec_trainer="),
         (["codec=kl_vae", "trainer@codec_trainer=predictor"], "accepted here: what trains a codec"),

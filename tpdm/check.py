@@ -21,6 +21,7 @@ Config = dict[str, Any]
 def check(cfg: Config, ranks: int = 1) -> Assembly:
     """Builds every part, networks without memory behind them. ValueError where one does not fit."""
     check_name(cfg["run_name"])
+    check_stage(cfg)
     if lookup("model", cfg["model"]["name"]) is SD3:
         usual_shape(cfg["model"]["path"])  # before its codec, which would tell of another key
     assembly = Assembly.of(cfg)
@@ -51,6 +52,13 @@ def check(cfg: Config, ranks: int = 1) -> Assembly:
     if not cfg["dry_run"]:  # which is content with sizes, where there are no samples
         check_evaluation(cfg, assembly, data, classifier)
     return assembly
+
+
+def check_stage(cfg: Config) -> None:
+    """Raises ValueError for a denoiser where a stage by itself makes no use of one."""
+    if cfg["stage"] is not None and cfg["denoiser"] is not None:
+        given = f"denoiser={cfg['denoiser']}"
+        raise ValueError(f"{given} is for a whole run; leave it out, or leave out stage={cfg['stage']}")
 
 
 def is_ready_made(cfg: Config) -> bool:

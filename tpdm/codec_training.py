@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tpdm.check import check_trainer
+from tpdm.check import check_stage, check_trainer
 from tpdm.codec.kl_vae import KLVAE
 from tpdm.codec.latent import Scaled
 from tpdm.evaluation.reconstruction import Reconstructions
@@ -45,6 +45,7 @@ def train_codec(cfg: Config) -> None:
 
 def check_codec(cfg: Config, ranks: int) -> tuple[KLVAE, DataShape]:
     """The codec to be trained, and the size of the images. ValueError where these cannot train it."""
+    check_stage(cfg)
     if cfg["mixed_precision"] == "bf16_weights":
         raise ValueError("mixed_precision=bf16_weights is the denoiser's; stage=codec takes no, bf16 or fp16")
     codec = build("codec", cfg["codec"])
