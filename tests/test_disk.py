@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import subprocess
 from unittest.mock import patch
 
 import pytest
@@ -91,6 +92,19 @@ def test_no_space_for_the_table_keeps_the_old_one(disk, finished):
     assert ended.status == 2
     assert ended.err.startswith("tpdm: error: [Errno 28] No space left on device: ")
     assert {**files(copy), ".lock": 0} == {**before, ".lock": 0}
+
+
+def test_a_run_that_may_not_be_written_is_evaluated_and_keeps_nothing(disk, finished):
+    folder = disk("size=16m")
+    copy = shutil.copytree(finished, folder / "copy")
+    before = files(copy)
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    ended = command(evaluate.main, f"run={copy}")
+    assert (ended.status, ended.err) == (0, "")
+    assert "\npredictor  " in ended.out
+    assert ended.out.endswith(f"{copy} may not be written, so that neither tables nor pictures are kept\n")
+    refused(command(evaluate.main, f"run={copy}", "suite=arena"), "may not be written, where suite=arena")
+    assert files(copy) == before
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "denoiser/model.safetensors", "picture.jpg"])

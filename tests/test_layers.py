@@ -28,6 +28,7 @@ FLOORS = [
     {
         "check",
         "finished",
+        "jury",
         "published",
         "starting",
         "sharing",

@@ -21,6 +21,10 @@ def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) 
     """What the suite found, in a paragraph. ValueError where it is none that a finished run is put to."""
     if "runner" not in signature(lookup("suite", cfg["name"])).parameters:
         raise ValueError(f"suite={cfg['name']} is a benchmark: python -m tpdm.benchmark suite={cfg['name']}")
+    if not finished.run.is_writable:
+        raise ValueError(
+            f"run={finished.run.folder} may not be written, where suite={cfg['name']} leaves files"
+        )
     data, folder = finished.data(), finished.run.folder
     finished.results.mkdir(exist_ok=True)
     suite = build(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypedDict, get_type_hints
 
 import torch
@@ -101,9 +102,16 @@ class FinishedRun:
         return self.assembly.codec.decode(x0).cpu(), nfe.cpu()
 
     def evaluate(
-        self, batch_size: int | None = None, nfe: float | None = None, cost: float | None = None
+        self,
+        batch_size: int | None = None,
+        nfe: float | None = None,
+        cost: float | None = None,
+        into: Path | None = None,
     ) -> dict[str, Any]:
-        """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json."""
+        """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json.
+
+        Or into another folder.
+        """
         if self.cfg["evaluation"] is None:
             return {}
         cfg = self.cfg["evaluation"] | ({} if batch_size is None else {"batch_size": batch_size})
@@ -123,13 +131,16 @@ class FinishedRun:
             self.assembly.guided(self.denoiser, self.cfg["guidance_scale"], self.cfg["guidance"]),
             build("sampler", self.cfg["sampler"], scheduler=self.assembly.scheduler),
             {name: self.asked(folder, nfe, cost) for name, folder in present.items() if folder.exists()},
-            self.results,
+            into or self.results,
         )
 
     def evaluate_again(
         self, batch_size: int | None, nfe: float | None = None, cost: float | None = None
     ) -> None:
-        """Replaces the pictures and, in summary.json, the tables and what they were made with."""
+        """Replaces the pictures and, in summary.json, the tables and what they were made with.
+
+        A run that may not be written is evaluated all the same, and keeps nothing of it.
+        """
         if self.cfg["evaluation"] is None:
             raise ValueError(
                 f"{self.run.folder} was trained with evaluation=none; there is no contest to repeat"
@@ -137,6 +148,11 @@ class FinishedRun:
         if self.cfg["predictor"] is None and (nfe or cost):
             asked = f"nfe={nfe:g}" if nfe else f"cost={cost:g}"
             raise ValueError(f"{asked} is a budget for a predictor, and {self.run.folder} has none")
+        if not self.run.is_writable:
+            with TemporaryDirectory() as folder:
+                self.evaluate(batch_size, nfe, cost, Path(folder))
+            print(f"{self.run.folder} may not be written, so that neither tables nor pictures are kept")
+            return
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
         summary = read_summary(path) or {}

@@ -19,9 +19,8 @@ from tpdm.evaluation.records import Record, Records, finite
 from tpdm.evaluation.result import Run
 from tpdm.evaluation.schedule import along, dealt, even, uniform
 from tpdm.finished import FIGURES, FinishedRun
-from tpdm.registry import build
+from tpdm.jury import reward_words, rewards, without
 from tpdm.reward.pixels import eight_bits
-from tpdm.reward.weighted import FREE, Reward
 from tpdm.runtime.artifact import artifact_sha256
 from tpdm.runtime.atomic import write_json, write_text
 from tpdm.runtime.command import command_line, settings, text
@@ -97,8 +96,11 @@ def judge(finished: FinishedRun, cfg: Config, prompts: Sequence[str]) -> None:
     write_text(folder / "results.csv", comparison.as_csv())
     write_text(folder / "report.html", comparison.page(figures["command"], drawn, judging.records))
     write_json(folder / FIGURES, record)
-    if cfg["prompts"] is not None and cfg["ema"]:  # one prompt is a look, a file of them a measurement
+    measured = cfg["prompts"] is not None and cfg["ema"]  # one prompt is a look, a file of them a measurement
+    if measured and finished.run.is_writable:
         finished.run.write_json(FIGURES, record)
+    elif measured:
+        print(f"{finished.run.folder} may not be written, so that its model card will not tell these figures")
     print(f"{comparison.as_text()}\n{folder}: report.html, results.csv, and the images")
 
 
@@ -119,7 +121,7 @@ class Judging:
         self.settings = {**own["sampler"], **steps}
         self.sampler: AdaptiveSampler = finished.sampler(self.settings, None, cfg["nfe"], cfg["cost"])
         self.denoiser = finished.assembly.guided(finished.denoiser, self.guidance_scale, own["guidance"])
-        self.judges, self.rewards = rewards(finished, cfg)
+        self.judges, self.rewards = rewards(finished.run.config or {}, cfg, finished.device)
         self.ends: dict[int, Tensor] = {}  # of the exact ODE, by seed
         self.records = Records.open(self.folder, self.deciding())
 
@@ -237,56 +239,6 @@ def check(finished: FinishedRun) -> None:
         raise ValueError(f"run={folder} was trained on labels, not on prompts; leave out prompt and prompts")
     if finished.cfg["predictor"] is None:
         raise ValueError(f"run={folder} was trained with predictor=none, so there is no predictor to judge")
-
-
-def rewards(finished: FinishedRun, cfg: Config) -> tuple[dict[str, Config], dict[str, Reward]]:
-    """What judges, by the names of their columns: of the run, then of this command; configs, and built.
-
-    A second reward of a name, with other weights, gets a number.
-    """
-    run = finished.run.config or {}
-    own = [*terms("reward", run), *terms("held_out", run)] if cfg["own_rewards"] else []
-    asked: dict[str, Config] = {}
-    made: dict[str, Reward] = {}
-    for place, reward in (*own, *terms("reward", cfg), *terms("clip", cfg)):
-        if reward in asked.values():
-            continue
-        count = sum(other["name"] == reward["name"] for other in asked.values())
-        name = reward["name"] + (f"_{count + 1}" if count else "")
-        asked[name] = reward
-        try:
-            made[name] = build("reward", reward, at=place, classifier=None, device=finished.device)
-        except ValueError as error:
-            remedy = "; own_rewards=false leaves the run's own rewards out" if (place, reward) in own else ""
-            raise ValueError(f"{error}{remedy}") from None
-    return asked, made
-
-
-def terms(key: str, cfg: Config) -> list[tuple[str, Config]]:
-    """The reward `cfg[key]`, or what it is the sum of, as a batch decides what normalises that; and where.
-
-    What steps cost is no matter of the images.
-    """
-    reward = cfg.get(key)
-    if reward is None:
-        return []
-    parts = {key: reward}
-    if reward["name"] == "weighted":
-        scorers = reward["scorers"]
-        parts = {f"{key}.scorers.{name}": {"name": name, **scorers.get(name, {})} for name in reward["terms"]}
-    return [(place, {**part, "cost": FREE}) for place, part in parts.items()]
-
-
-def reward_words(cfg: Config) -> Iterator[str]:
-    """The settings that choose what judges beside the run's own rewards; what steps cost is no matter."""
-    for key, group in (("reward", "reward"), ("clip", "reward@clip")):
-        if cfg[key] is not None:
-            yield f"{group}={cfg[key]['name']}"
-            yield from settings(without(cfg[key], "name", "cost"), f"{key}.")
-
-
-def without(cfg: Config, *keys: str) -> dict[str, Any]:
-    return {name: value for name, value in cfg.items() if name not in keys}
 
 
 def picture(pixels: Tensor) -> Image.Image:

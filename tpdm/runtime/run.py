@@ -61,6 +61,11 @@ class Run:
         hint = f"; did you mean {folder.parent / nearest[0]}?" if nearest else ""
         raise ValueError(f"run={folder} {seen}{hint}")
 
+    @property
+    def is_writable(self) -> bool:
+        """False on a disk that is mounted to be read, and where permissions say so."""
+        return os.access(self.folder, os.W_OK)
+
     @contextmanager
     def lock(self, patience_s: float = 0) -> Iterator[None]:
         """Holds the folder against other processes; the kernel lets go of it when this process dies.
