@@ -77,6 +77,7 @@ def arena(folder: Path, **changes) -> Arena:
         "reference_steps": 6,
         "timed_batch": 4,
         "timed_repeats": 1,
+        "processes": 1,
         "baseline": "table",
         "grids": GRIDS,
         "samplers": {"heun": partial(build, "sampler", HEUN)},

@@ -29,7 +29,7 @@ def test_what_it_draws_are_the_baselines_schedules(tmp_path):
 def test_foresight_is_made_of_the_first_call_alone(tmp_path):
     ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
     found = ring.camp.contestants["allocator"].find(ring.camp)
-    on, denoiser = ring.evaluation, ring.camp.runner.denoiser
+    on, denoiser = ring.evaluation, ring.camp.runner.denoiser.denoiser  # behind the meter
     denoiser.calls.clear()
     features = first_features(denoiser, on, 1.0)
     assert all((t == 1).all() for t in denoiser.calls)

@@ -32,6 +32,12 @@ def table(one):
         return list(csv.DictReader(file))
 
 
+def numbers(one):
+    """All but what a clock told."""
+    clock = ("finding_s", "seconds_per_image", "time_in_calls")
+    return [{key: value for key, value in row.items() if key not in clock} for row in table(one)]
+
+
 def row(one, contestant, target, seed="all"):
     key = {"contestant": contestant, "target": str(target), "seed": seed}
     return next(row for row in table(one) if key.items() <= row.items())
@@ -161,11 +167,14 @@ def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path, monkeypatch
     arena(tmp_path)()
     made.remove("killed")
     assert len(made) == len(set(made))
-    numbers = [{k: v for k, v in r.items() if "second" not in k and k != "finding_s"} for r in table(one)]
-    again = arena(tmp_path)
-    assert [
-        {k: v for k, v in r.items() if "second" not in k and k != "finding_s"} for r in table(again)
-    ] == numbers
+    assert numbers(arena(tmp_path)) == numbers(one)
+
+
+def test_two_processes_find_what_one_does(played, tmp_path):
+    two = arena(tmp_path, processes=2)
+    two()
+    assert numbers(two) == numbers(played[0])
+    assert not list(two.camp.store.folder.glob(".*"))
 
 
 def test_other_choices_have_other_results(played, tmp_path):

@@ -43,6 +43,9 @@ class Allocator(Contestant):
             return f"it gives at most {self.most} steps"
         return camp.absence(camp.baseline, self.most)
 
+    def finding(self, camp: Camp, targets: Sequence[int]) -> int:
+        return camp.sets.sizes.learning * self.most * (self.most + 1) // 2
+
     def enter(self, ring: Ring, target: int) -> Entry:
         camp = ring.camp
         found = self.find(camp)

@@ -42,6 +42,12 @@ class MeanSchedule(Borrowed):
 
     kind: ClassVar[Kind] = "static"
 
+    def finding(self, camp: Camp, targets: Sequence[int]) -> int:
+        return camp.sets.sizes.matching * sum(targets)
+
+    def playing(self, target: int) -> int:
+        return 2 * target  # a mean is hardly ever whole
+
     def enter(self, ring: Ring, target: int) -> Entry:
         mean = ring.played(self.of, target).nfe.mean().item()
         camp = ring.camp

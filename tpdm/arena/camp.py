@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.integrate import Step
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import CostRange, DenoiserLike, TimePredictor
+
+ALL_THE_WAY, TURNS = 70, 2  # calls for a sample at all places of a dial; times that a budget is then tried
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Camp:
         )
         return {"contestant": described(contestant), "leans_on": [self.key(other) for other in others]}
 
+    def record(self, name: str, target: int, seed: int) -> tuple[str, Key]:
+        """Where a contestant's results are kept, and what decides them."""
+        of_seed = {"seed": seed, "evaluation": self.sets.sizes.evaluation, "target": target}
+        return f"{name}_{target}_seed{seed}", self.key(name) | of_seed
+
     def found(self, label: str, key: Key, search: Callable[[], Kept]) -> Found:
         """What `search` finds, with its seconds; looked for once."""
 
@@ -103,6 +110,10 @@ class Camp:
         dial = self._dials.setdefault(label, Dial(run_at, self.sets.matching, *between))
         turn = lambda: Kept({"knob": dial.turn(target)}, {})  # noqa: E731
         return self.found(f"{label}_knob_{target}", {**key, "knob": between, "target": target}, turn)
+
+    def turning(self, targets: Sequence[int]) -> int:
+        """About how many denoiser calls `matched` makes for these budgets."""
+        return self.sets.sizes.matching * (ALL_THE_WAY + TURNS * sum(targets))
 
     def static_times(self, num_steps: int) -> Float[Tensor, "N+1"]:
         """The baseline's times, from where the path begins to 0."""

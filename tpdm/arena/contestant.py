@@ -67,6 +67,14 @@ class Contestant(ABC):
         """Why it cannot take part in this run, or at this budget; None where it can."""
         return None
 
+    def finding(self, camp: Camp, targets: Sequence[int]) -> int:
+        """About how many denoiser calls it makes to find what it plays at these budgets."""
+        return 0
+
+    def playing(self, target: int) -> int:
+        """About how many it makes for a sample that it plays."""
+        return target
+
     @abstractmethod
     def enter(self, ring: Ring, target: int) -> Entry:
         """Its samplers at a mean of `target` calls, found at the ring's camp.

@@ -37,6 +37,9 @@ class Controlled(Contestant):
         blind = name_of(camp.runner.step) == "ddim"
         return "the run's own step, ddim, has no error that it could see" if blind else None
 
+    def finding(self, camp: Camp, targets: Sequence[int]) -> int:
+        return camp.turning(targets)
+
     def enter(self, ring: Ring, target: int) -> Entry:
         runner = ring.camp.runner
 

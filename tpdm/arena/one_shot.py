@@ -20,7 +20,6 @@ from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Run
 from tpdm.optimizer import adam
 from tpdm.registry import Positive, Range, register
-from tpdm.runtime.progress import Progress
 from tpdm.sampler.grid import Levels
 from tpdm.sampler.integrate import integrate
 from tpdm.sampler.step import Past
@@ -57,6 +56,10 @@ class OneShot(Contestant):
     def absent(self, camp: Camp, target: int) -> str | None:
         return "one step leaves nothing to choose" if target == 1 else camp.absence(camp.baseline, target)
 
+    def finding(self, camp: Camp, targets: Sequence[int]) -> int:
+        trained, judged = self.updates * self.batch_size, 2 * self.held_out * camp.sets.sizes.learning
+        return round((trained + judged) * sum(targets))
+
     def enter(self, ring: Ring, target: int) -> Entry:
         found = self.find(ring.camp, target)
         run = ring.along(ring.camp.static_times(target))
@@ -85,7 +88,7 @@ class OneShot(Contestant):
         scale = torch.where(spread > 1e-6, 1 / spread, 0.0)  # what never changes tells nothing
         start = self.concentration * num_steps * -levels.diff()
         schedule = (self.lr, (0.9, 0.999), "cosine", 0, 0.0, 0.0)
-        with torch.random.fork_rng(devices=[]), Progress(self.updates, f"{num_steps} at one go") as progress:
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(num_steps)
             plan = Plan(mean, scale, start, self.width)
             optimizer, rate = adam(plan.parameters(), self.updates, *schedule)
@@ -97,7 +100,6 @@ class OneShot(Contestant):
                 )  # hard parts weigh no more than easy ones
                 optimizer.step()
                 rate.step()
-                progress.advance(mse=error.item())
         return plan
 
 

@@ -55,6 +55,9 @@ class OracleShape(Bound):
 
     powers: list[Positive[float]]
 
+    def playing(self, target: int) -> int:
+        return (len(self.powers) + 1) * target
+
     def enter(self, ring: Ring, target: int) -> Entry:
         runner, times = ring.camp.runner, ring.camp.static_times(target)
         shapes = torch.stack([runner.t_max * (times / runner.t_max) ** p for p in self.powers])

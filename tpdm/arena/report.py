@@ -9,7 +9,6 @@ from typing import Any
 
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import Standing
-from tpdm.arena.tournament import Played
 from tpdm.runtime.atomic import write_json, write_text
 from tpdm.runtime.page import document, gallery, paragraphs, table
 from tpdm.runtime.plots import Curve, pareto, png
@@ -21,18 +20,21 @@ PLOTS = {"pareto_nfe.png": "mean denoiser calls (NFE)", "pareto_seconds.png": "s
 
 
 def write_report(
-    folder: Path, title: str, rings: Sequence[Ring], played: Played, text: Sequence[str]
+    folder: Path,
+    title: str,
+    rings: Sequence[Ring],
+    rows: Sequence[Standing],
+    absent: Sequence[tuple[str, Sequence[int], str]],
+    text: Sequence[str],
 ) -> None:
     """`text` are the paragraphs of the page; who was absent is told below them."""
-    pooled = [row for row in played.standings if row.seed is None]
-    write_text(folder / TABLE, as_csv([row.cells() for row in played.standings]))
+    pooled = [row for row in rows if row.seed is None]
+    write_text(folder / TABLE, as_csv([row.cells() for row in rows]))
     write_json(folder / SCHEDULES, schedules(rings, pooled))
     for (name, xlabel), x in zip(PLOTS.items(), ("nfe", "seconds"), strict=True):
         ticks = sorted({row.target for row in pooled}) if x == "nfe" else None
         png(pareto(curves(pooled, x, rings[0]), xlabel, ERROR, ticks), folder / name)
-    missing = [
-        f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in played.absent
-    ]
+    missing = [f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in absent]
     cells = table([row.cells() for row in pooled])
     plots = gallery({PLOTS[name]: as_url(folder / name) for name in PLOTS}, kind="plot")
     write_text(folder / PAGE, document(title, paragraphs([*text, *missing]), plots, cells))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tpdm.arena.camp import Camp
 from tpdm.arena.contestant import Outcome, Share
-from tpdm.arena.store import Kept, Key
+from tpdm.arena.store import Kept
 from tpdm.evaluation.result import Problems, Run, measure
 from tpdm.evaluation.schedule import along
 from tpdm.evaluation.table import Judge, neighbours
@@ -27,7 +27,9 @@ class Ring:
     def played(self, name: str, target: int) -> Outcome:
         """What a contestant makes of the evaluation set at a mean of `target` calls."""
         if (name, target) not in self._played:
-            kept = self.camp.store.keep(*self._record(name, target), lambda: self._play(name, target))
+            kept = self.camp.store.keep(
+                *self.camp.record(name, target, self.seed), lambda: self._play(name, target)
+            )
             numbers, tensors = kept
             self._played[name, target] = Outcome(
                 tensors["nfe"],
@@ -38,10 +40,6 @@ class Ring:
                 numbers["seconds"],
             )
         return self._played[name, target]
-
-    def _record(self, name: str, target: int) -> tuple[str, Key]:
-        of_ring = {"seed": self.seed, "evaluation": len(self.evaluation.seeds), "target": target}
-        return f"{name}_{target}_seed{self.seed}", self.camp.key(name) | of_ring
 
     def _play(self, name: str, target: int) -> Kept:
         entry = self.camp.contestants[name].enter(self, target)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tpdm.arena.store import Kept, Store
+from tpdm.arena.store import Kept, Key, Store
 from tpdm.evaluation.result import Problems, make_problems
 from tpdm.sampler.reference import reference
 from tpdm.types import Condition, DenoiserLike
@@ -19,6 +19,7 @@ FIRST = 3 * 2**30  # seeds of the noises are counted from here; training and the
 APART = 2**20  # noises that a set may have
 SEARCH, LEARNING, MATCHING, EVALUATION = range(4)  # places of the sets; each seed's evaluation has the next
 SEEDS = 2**10 - EVALUATION
+PIECE = 512  # noises that are followed in one go
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,18 @@ class Source:
         return make_problems(self.condition(asked), self.shape, first, self.batch_size, self.device), asked
 
 
+class Piece(NamedTuple):
+    """Some noises of the set at `place`, which has `of`, from `start` on."""
+
+    place: int
+    of: int
+    start: int
+
+    @property
+    def record(self) -> tuple[str, Key]:
+        return f"ends_{self.place}_{self.start}", {"ends": self._asdict()}
+
+
 class Sets:
     """No two have a noise in common, and each is drawn when it is first asked for.
 
@@ -65,7 +78,7 @@ class Sets:
         self, sizes: Sizes, source: Source, denoiser: DenoiserLike, reference_steps: int, store: Store
     ):
         self.sizes, self.source, self.store = sizes, source, store
-        self.follow = lambda problems: exact_ends(problems, denoiser, reference_steps)
+        self.denoiser, self.reference_steps = denoiser, reference_steps
 
     @cached_property
     def search(self) -> Problems:
@@ -84,17 +97,36 @@ class Sets:
         problems, asked = self.source.draw(EVALUATION + seed, self.sizes.evaluation)
         return self._with_ends(EVALUATION + seed, problems), asked
 
+    def pieces(self, seeds: Sequence[int]) -> list[Piece]:
+        """What the ends are found in, of all sets that need them."""
+        places = {SEARCH: self.sizes.search, LEARNING: self.sizes.learning}
+        places |= {EVALUATION + seed: self.sizes.evaluation for seed in seeds}
+        return [piece for place, size in places.items() for piece in in_pieces(place, size)]
+
+    def follow(self, piece: Piece) -> Tensor:
+        """Where the exact ODEs lead from the noises of a piece; found once."""
+
+        def followed() -> Kept:
+            problems, _ = self.source.draw(piece.place, piece.of)
+            rows, size = slice(piece.start, piece.start + PIECE), problems.batch_size
+            batches = zip(problems.noise[rows].split(size), problems.cond[rows].split(size), strict=True)
+            ends = [reference(self.denoiser, *batch, self.reference_steps) for batch in batches]
+            return Kept({}, {"ends": torch.cat(ends)})
+
+        return self.store.keep(*piece.record, followed).tensors["ends"]
+
+    def ends_to_find(self, seeds: Sequence[int]) -> int:
+        """About how many denoiser calls that takes."""
+        left = [piece for piece in self.pieces(seeds) if not self.store.has(*piece.record)]
+        return 4 * self.reference_steps * sum(min(PIECE, piece.of - piece.start) for piece in left)
+
     def _with_ends(self, place: int, problems: Problems) -> Problems:
-        key = {"ends": place, "size": len(problems.seeds)}
-        kept = self.store.keep(f"ends_{place}", key, lambda: Kept({}, {"ends": self.follow(problems)}))
-        return replace(problems, target=kept.tensors["ends"].to(problems.noise))
+        ends = [self.follow(piece) for piece in in_pieces(place, len(problems.seeds))]
+        return replace(problems, target=torch.cat(ends).to(problems.noise))
 
 
-def exact_ends(problems: Problems, denoiser: DenoiserLike, num_steps: int) -> Tensor:
-    """Where the exact ODE leads from every noise."""
-    size = problems.batch_size
-    parts = zip(problems.noise.split(size), problems.cond.split(size), strict=True)
-    return torch.cat([reference(denoiser, noise, cond, num_steps) for noise, cond in parts])
+def in_pieces(place: int, size: int) -> list[Piece]:
+    return [Piece(place, size, start) for start in range(0, size, PIECE)]
 
 
 def check_sizes(sizes: Sizes, seeds: list[int]) -> None:

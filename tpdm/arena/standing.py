@@ -48,7 +48,13 @@ class Standing:
     finding_s: float
     against_static: Ratio
     against_mean: Ratio | None  # its own mean schedule, where that takes part
-    seconds: float | None = None  # of an image
+    calls: float | None = None  # of the denoiser, that take as long as this does
+    call_s: float = 0.0  # of one call, for an image
+
+    @property
+    def seconds(self) -> float | None:
+        """Of an image."""
+        return self.calls and self.calls * self.call_s
 
     def cells(self) -> dict[str, Any]:
         """For a table."""
@@ -62,6 +68,7 @@ class Standing:
             "mse": self.mse,
             "mse_trimmed": self.trimmed,
             **self.scores,
+            "time_in_calls": self.calls,
             "seconds_per_image": self.seconds,
             "finding_s": self.finding_s,
             **_spread("vs_static", self.against_static),

@@ -46,6 +46,9 @@ class Searched(Schedule):
         return found.tensors["levels"], found.seconds
 
 
+CALLS = 33  # of a table's search: for each iteration, and by the cube of its largest number of steps
+
+
 @register("arena", "table")
 @dataclass(frozen=True)
 class Table(Schedule):
@@ -57,12 +60,15 @@ class Table(Schedule):
     largest: Positive[int]
     iterations: Positive[int]
 
+    def finding(self, camp: Camp, targets: Sequence[int]) -> int:
+        return CALLS * self.iterations * self.largest**3
+
     def absent(self, camp: Camp, target: int) -> str | None:
         return None if target <= self.largest else f"its table ends at {self.largest} steps"
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
         def search() -> Kept:
-            made = table(problem_of(camp, camp.sets.search), self.largest, self.iterations, silent=False)
+            made = table(problem_of(camp, camp.sets.search), self.largest, self.iterations)
             return Kept({}, {str(n): levels for n, levels in made.items()})
 
         found = camp.found("table", {"table": described(self)}, search)
@@ -84,9 +90,16 @@ class BySolver(Contestant):
             return str(refusal)
         return None
 
+    @property
+    def twice(self) -> bool:
+        """Heun makes 2N - 1 calls."""
+        return self.sampler.solver.name == "heun"
+
+    def playing(self, target: int) -> int:
+        return 2 * target if self.twice else target
+
     def enter(self, ring: Ring, target: int) -> Entry:
-        twice = self.sampler.solver.name == "heun"
-        mean = (target + 1) / 2 if twice else target  # Heun makes 2N - 1 calls
+        mean = (target + 1) / 2 if self.twice else target
         levels: list[list[float]] = []
 
         def run_with(num_steps: int) -> Run:

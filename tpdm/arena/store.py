@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.workers import BusyError
 
 Key = Mapping[str, Any]
 
@@ -31,17 +34,37 @@ class Store:
         self.folder, self.deciding = folder, deciding
 
     def keep(self, label: str, key: Key, make: Callable[[], Kept]) -> Kept:
-        """The record of this key, made and written down where there is none yet."""
+        """The record of this key, made and written down where there is none yet. BusyError where another
+        process is just making it."""
         path, whole = self._path(label, key), {**self.deciding, **key}
         if not path.exists():
-            made = make()
-            save_artifact(path, {"key": whole, "numbers": dict(made.numbers)}, made.tensors)
+            with claimed(path):
+                if not path.exists():
+                    made = make()
+                    save_artifact(path, {"key": whole, "numbers": dict(made.numbers)}, made.tensors)
         config, tensors = load_artifact(path)
         return Kept(config["numbers"], tensors)
+
+    def has(self, label: str, key: Key) -> bool:
+        return self._path(label, key).exists()
 
     def _path(self, label: str, key: Key) -> Path:
         text = json.dumps({**self.deciding, **key}, sort_keys=True)
         return self.folder / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Alone at `path`; the kernel lets go of it when this process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    claim = path.with_name(f".{path.name}.claim")
+    with open(claim, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(path) from None
+        yield
+        claim.unlink()  # where it failed, another may hold the file already
 
 
 def described(part: Any) -> Any:

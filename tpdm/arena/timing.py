@@ -1,45 +1,93 @@
-"""Wall seconds of an image, a predictor's own time in them: all contestants by turns, batch after batch."""
+"""Wall seconds of an image, a predictor's own time in them, beside those of a denoiser call just then."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from tpdm.arena.contestant import Entry
 from tpdm.arena.ring import Ring
 from tpdm.arena.store import Kept
+from tpdm.evaluation.result import Problems
+from tpdm.scheduler.path import retimed
+from tpdm.types import Condition
 
 
-def seconds_per_image(
-    ring: Ring, names: list[str], target: int, batch: int, repeats: int
-) -> Mapping[str, float]:
-    """The least of the repeats, since other work only adds; on the first `batch` samples of the evaluation
-    set. Kept like all else."""
-    rule = {"batch": batch, "repeats": repeats, "threads": torch.get_num_threads()}
+class Timed(NamedTuple):
+    """How time is measured: images of a batch, and how often everybody has a turn."""
+
+    batch: int
+    repeats: int
+
+
+class Clocked(NamedTuple):
+    calls: Mapping[str, float]  # how many denoiser calls of the same batch take as long
+    call_s: float  # seconds of one, for an image
+
+
+def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Clocked:
+    """On the first samples of the evaluation set, by turns. Kept like all else.
+
+    What else runs on the machine slows a call as it slows who makes it: a turn is divided by the mean of a
+    call before it and one after it, and the median of the turns counts. Of the calls themselves the quickest
+    does, since other work only adds.
+    """
+    rule = {**timed._asdict(), "threads": torch.get_num_threads()}
     key = {"timed": {name: ring.camp.key(name) for name in names}, "target": target, **rule}
 
     def measured() -> Kept:
         entries = {name: ring.camp.contestants[name].enter(ring, target) for name in names}
-        taken: dict[str, list[float]] = {name: [] for name in names}
-        for turn in range(repeats + 1):  # the first is for whatever is allocated at first use
+        for entry in entries.values():
+            one_turn(ring, entry, 1)  # whatever is imported and allocated at first use
+        one_call(ring, timed.batch)
+        turns: dict[str, list[float]] = {name: [] for name in names}
+        calls = [one_call(ring, timed.batch)]
+        for _ in range(timed.repeats):
             for name, entry in entries.items():
-                seconds = one_turn(ring, entry, batch)
-                taken[name] += [seconds] if turn else []
-        return Kept({name: min(each) for name, each in taken.items()}, {})
+                seconds = one_turn(ring, entry, timed.batch)
+                calls.append(one_call(ring, timed.batch))
+                turns[name].append(seconds / fmean(calls[-2:]))
+        worth = {name: median(each) for name, each in turns.items()}
+        return Kept({"calls": worth, "call_s": min(calls)}, {})
 
-    numbers: Mapping[str, float] = ring.camp.store.keep(f"seconds_{target}", key, measured).numbers
-    return numbers
+    numbers = ring.camp.store.keep(f"seconds_{target}", key, measured).numbers
+    return Clocked(numbers["calls"], numbers["call_s"])
 
 
 def one_turn(ring: Ring, entry: Entry, batch: int) -> float:
-    on, total = ring.evaluation, 0.0
-    noise, cond, seeds = on.noise[:batch], on.cond[:batch], on.seeds[:batch]
+    """Seconds of an image."""
+    noise, cond, seeds = first(ring.evaluation, batch)
+    total = 0.0
     for weight, run in entry.shares:
         start = time.perf_counter()
         run(noise, cond, seeds)
-        if noise.is_cuda:
-            torch.cuda.synchronize()
+        waited(noise)
         total += weight * (time.perf_counter() - start)
     return total / len(noise)
+
+
+@torch.no_grad()
+def one_call(ring: Ring, batch: int) -> float:
+    """Seconds of an image, in a single call."""
+    noise, cond, _ = first(ring.evaluation, batch)
+    runner = ring.camp.runner
+    t = noise.new_full((len(noise),), runner.t_max)
+    start = time.perf_counter()
+    retimed(runner.denoiser)(noise, t, cond)
+    waited(noise)
+    return (time.perf_counter() - start) / len(noise)
+
+
+def first(problems: Problems, batch: int) -> tuple[Tensor, Condition, Sequence[int]]:
+    return problems.noise[:batch], problems.cond[:batch], problems.seeds[:batch]
+
+
+def waited(x: Tensor) -> None:
+    """Until the GPU has done what it was asked."""
+    if x.is_cuda:
+        torch.cuda.synchronize()

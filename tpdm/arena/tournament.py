@@ -9,64 +9,75 @@ from typing import NamedTuple
 from tpdm.arena.camp import Camp
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import Standing, standing
-from tpdm.arena.timing import seconds_per_image
-from tpdm.runtime.progress import Progress
+from tpdm.arena.timing import Clocked, Timed, clocked
+from tpdm.runtime.workers import each
+
+CONVEX = 12  # steps up to which the baseline is looked at
 
 
-class Timed(NamedTuple):
-    """How seconds are measured: images of a batch, and how often everybody has a turn."""
+class Match(NamedTuple):
+    """A contestant at a budget, in a ring."""
 
-    batch: int
-    repeats: int
+    ring: int
+    name: str
+    target: int
 
 
-class Played(NamedTuple):
-    standings: Sequence[Standing]  # of all seeds together, then of each
+class Entered(NamedTuple):
+    """Who meets whom at which budgets."""
+
+    present: Sequence[tuple[str, int]]
     absent: Sequence[tuple[str, Sequence[int], str]]  # who, at which budgets, and why
 
 
-def play(
-    camp: Camp, make_rings: Sequence[Callable[[], Ring]], targets: Sequence[int], timed: Timed
-) -> Played:
-    """A ring is made when its turn has come, since the ends of its ODEs take time."""
-    check_baseline(camp, targets)
-    matches = [(name, target) for name in order(camp) for target in targets]
-    present = [(name, target) for name, target in matches if not camp.absence(name, target)]
-    rings: list[Ring] = []
-    with Progress(len(present) * len(make_rings) + len(targets), "arena") as progress:
-        for make in make_rings:
-            rings.append(make())
-            for name, target in present:
-                rings[-1].played(name, target)
-                progress.advance(seed=str(rings[-1].seed), nfe=str(target), contestant=name)
-        seconds = {}
-        for target in targets:
-            names = [name for name, at in present if at == target and camp.contestants[name].kind != "bound"]
-            for name, value in seconds_per_image(rings[0], names, target, *timed).items():
-                seconds[name, target] = value
-            progress.advance(nfe=str(target), contestant="seconds")
-    stand: list[Standing] = []
-    for group, seed in [(rings, None), *(([ring], ring.seed) for ring in rings)]:
-        stand += [standing(group, name, target, seed) for name, target in present]
-    timings = [replace(row, seconds=seconds.get((row.contestant, row.target))) for row in stand]
-    return Played(timings, absences(camp, matches))
-
-
-def check_baseline(camp: Camp, targets: Sequence[int]) -> None:
+def enrolled(camp: Camp, targets: Sequence[int]) -> Entered:
     """Raises ValueError where nothing could be held against the baseline."""
     for target in targets:
         if reason := camp.absence(camp.baseline, target):
             raise ValueError(f"suite.baseline={camp.baseline} takes no part at NFE {target}: {reason}")
+    order = [camp.baseline, *(name for name in camp.contestants if name != camp.baseline)]
+    present, missing = [], dict[tuple[str, str], list[int]]()
+    for name in order:
+        for target in targets:
+            if reason := camp.absence(name, target):
+                missing.setdefault((name, reason), []).append(target)
+            else:
+                present.append((name, target))
+    return Entered(present, [(name, at, reason) for (name, reason), at in missing.items()])
 
 
-def order(camp: Camp) -> list[str]:
-    """The baseline first, which others lean on."""
-    return [camp.baseline, *(name for name in camp.contestants if name != camp.baseline)]
+def lengths(camp: Camp, targets: Sequence[int]) -> list[int]:
+    """Of the baseline's schedules that are looked at: at budgets and beside them, and where convex."""
+    met = {*targets, *(n + d for n in targets for d in (-1, 1)), *range(1, min(max(targets), CONVEX) + 1)}
+    return [n for n in sorted(met) if n > 0 and not camp.absence(camp.baseline, n)]
 
 
-def absences(camp: Camp, matches: Sequence[tuple[str, int]]) -> list[tuple[str, Sequence[int], str]]:
-    missing: dict[tuple[str, str], list[int]] = {}
-    for name, target in matches:
-        if reason := camp.absence(name, target):
-            missing.setdefault((name, reason), []).append(target)
-    return [(name, targets, reason) for (name, reason), targets in missing.items()]
+def matches(camp: Camp, entered: Entered, targets: Sequence[int]) -> list[tuple[str, int]]:
+    """Of every ring; the baseline comes first, on which others lean."""
+    met = [*((camp.baseline, n) for n in lengths(camp, targets)), *entered.present]
+    return list(dict.fromkeys(met))
+
+
+def play(
+    rings: Sequence[Ring], met: Sequence[tuple[str, int]], processes: int, tick: Callable[[], None]
+) -> None:
+    """Every match; whoever is held up by a search that another process is at goes later."""
+    tasks = [Match(k, *match) for match in met for k in range(len(rings))]
+    each(lambda match: rings[match.ring].played(match.name, match.target), tasks, processes, tick)
+
+
+def time_all(ring: Ring, entered: Entered, targets: Sequence[int], timed: Timed) -> dict[int, Clocked]:
+    """By budget; bounds, which nobody can reach, take no time."""
+    real = [match for match in entered.present if ring.camp.contestants[match[0]].kind != "bound"]
+    return {n: clocked(ring, [name for name, at in real if at == n], n, timed) for n in targets}
+
+
+def standings(rings: Sequence[Ring], entered: Entered, clocks: dict[int, Clocked]) -> list[Standing]:
+    """Of all seeds together, then of each."""
+    call_s = min(clock.call_s for clock in clocks.values())
+    stand = [
+        standing(group, name, target, seed)
+        for group, seed in [(rings, None), *(([ring], ring.seed) for ring in rings)]
+        for name, target in entered.present
+    ]
+    return [replace(row, calls=clocks[row.target].calls.get(row.contestant), call_s=call_s) for row in stand]

@@ -44,10 +44,6 @@ def take_children_along() -> None:
 
     Linux ends such a child with the thread that forked it, so those of other threads are left alone.
     """
-    try:
-        prctl = ctypes.CDLL("libc.so.6").prctl
-    except (OSError, AttributeError):
-        return
     parents: list[int] = []
 
     def before() -> None:
@@ -55,11 +51,19 @@ def take_children_along() -> None:
 
     def after_in_child() -> None:
         if parents:
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parents[0]:  # it died in between
-                os._exit(1)
+            end_with(parents[0])
 
     os.register_at_fork(before=before, after_in_child=after_in_child)
+
+
+def end_with(parent: int) -> None:
+    """This process is killed when the main thread of its parent, which forked it, ends; on Linux."""
+    try:
+        ctypes.CDLL("libc.so.6").prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:  # it died in between
+        os._exit(1)
 
 
 FIRST_PORT, PORTS = 20000, 20000

@@ -18,7 +18,14 @@ class Progress:
     """Steps done of `total`, their rate, the time left and the latest values; used as a context manager."""
 
     def __init__(
-        self, total: int, name: str, *, initial: int = 0, silent: bool = False, stream: TextIO | None = None
+        self,
+        total: int,
+        name: str,
+        *,
+        initial: int = 0,
+        unit: str = "step",
+        silent: bool = False,
+        stream: TextIO | None = None,
     ):
         stream = stream or sys.stderr
         bar = stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
@@ -27,7 +34,8 @@ class Progress:
             initial=initial,
             desc=name,
             disable=silent,
-            unit="step",
+            unit=unit,
+            unit_scale=unit != "step",  # 4.7k, and not 4711, of what comes in thousands
             file=stream if bar else _Lines(stream),
             bar_format=BAR if bar else LINE,
             dynamic_ncols=bar,
@@ -36,10 +44,15 @@ class Progress:
             miniters=1,
         )
 
-    def advance(self, **values: float | str) -> None:
-        """One step more; floats are shown to three digits."""
+    def advance(self, by: int = 1, /, **values: float | str) -> None:
+        """One step more, or some; floats are shown to three digits. More than were foreseen are the total."""
         self._bar.set_postfix(values, refresh=False)
-        self._bar.update()
+        self._bar.total = max(self._bar.total, self._bar.n + by)
+        self._bar.update(by)
+
+    def end(self) -> None:
+        """What is done is all, whatever was foreseen."""
+        self._bar.total = self._bar.n
 
     def __enter__(self) -> Progress:
         return self

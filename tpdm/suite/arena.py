@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,19 +13,23 @@ import torch
 
 from tpdm.arena.camp import Camp, Runner
 from tpdm.arena.contestant import Contestant, Schedule
+from tpdm.arena.effort import foreseen, in_words
+from tpdm.arena.meter import Metered, calls_per_second
 from tpdm.arena.report import write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched
 from tpdm.arena.store import Store, described
 from tpdm.arena.telling import convexity, paragraph
-from tpdm.arena.tournament import Timed, play
+from tpdm.arena.timing import Timed
+from tpdm.arena.tournament import CONVEX, enrolled, matches, play, standings, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.table import Judge
 from tpdm.registry import NonNegative, Positive, Range, register
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.source import source_sha256
+from tpdm.runtime.workers import each, one_thread
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid
 from tpdm.search.problem import Levels, Problem
@@ -56,6 +62,7 @@ class Arena:
         reference_steps: Positive[int],
         timed_batch: Positive[int],
         timed_repeats: Positive[int],
+        processes: Positive[int] | None,
         baseline: str,
         grids: dict[str, Grid],
         samplers: dict[str, Callable[[], FixedSampler]],
@@ -91,25 +98,33 @@ class Arena:
             "code": source_sha256({__name__, *(type(one).__module__ for one in taking_part.values())}),
         }
         store = Store(self.folder / KEPT, deciding)
+        self.meter = Metered(runner.denoiser)
         source = Source(data, condition, tuple(shape), batch_size, device)
-        sets = Sets(sizes, source, runner.denoiser, reference_steps, store)
-        self.camp = Camp(runner, sets, taking_part, baseline, store)
+        sets = Sets(sizes, source, self.meter, reference_steps, store)
+        self.camp = Camp(replace(runner, denoiser=self.meter), sets, taking_part, baseline, store)
+        self.processes = crew(processes, device)
 
     def __call__(self) -> str:
         """Plays, writes everything into its folder, returns the paragraph that sums it up."""
-        made: dict[int, Ring] = {}
-
-        def make(seed: int) -> Ring:
-            made[seed] = self.ring(seed)
-            return made[seed]
-
-        played = play(self.camp, [partial(make, seed) for seed in self.seeds], self.targets, self.timed)
-        rings = [made[seed] for seed in self.seeds]
+        entered = enrolled(self.camp, self.targets)
+        met = matches(self.camp, entered, self.targets)
+        calls = foreseen(self.camp, self.seeds, met, self.timed)
+        if calls:
+            with one_thread() if self.processes > 1 else nullcontext():
+                rate = calls_per_second(self.meter.denoiser, self.camp.sets.matching)
+            print(in_words(calls, rate, self.processes), file=sys.stderr)
+        sets = self.camp.sets
+        with self.meter.shown(calls, "arena") as tick:
+            each(sets.follow, sets.pieces(self.seeds), self.processes, tick)
+            rings = [self.ring(seed) for seed in self.seeds]
+            play(rings, met, self.processes, tick)
+            clocks = time_all(rings[0], entered, self.targets, self.timed)
+        rows = standings(rings, entered, clocks)
         samples = len(rings) * self.camp.sets.sizes.evaluation
-        told = paragraph(played.standings, len(rings), samples, self.camp.baseline)
-        most = min(max(self.targets), 12)
+        told = paragraph(rows, len(rings), samples, self.camp.baseline)
+        most = min(max(self.targets), CONVEX)
         text = [told, convexity(rings[0], most), *(f"{key}: {value}" for key, value in provenance().items())]
-        write_report(self.folder, str(self.folder.parent), rings, played, text)
+        write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
         return told
 
     def ring(self, seed: int) -> Ring:
@@ -122,6 +137,16 @@ class Arena:
         if self.classifier is None:
             return Judge(counted, lambda images: {})
         return digit_judge(self.classifier, self.camp.sets.source.data.asked(asked), counted)
+
+
+def crew(processes: int | None, device: torch.device) -> int:
+    """How many work at once, each with one thread: more threads make small networks no faster. ValueError
+    where several would share a GPU."""
+    if device.type != "cpu":
+        if processes not in (None, 1):
+            raise ValueError(f"suite.processes={processes} on {device.type}; accepted there: 1, null")
+        return 1
+    return processes or torch.get_num_threads()
 
 
 def check_names(named: list[str], contestants: Mapping[str, Contestant], baseline: str) -> None:

@@ -1,0 +1,33 @@
+"""What an arena will take, told before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tpdm.arena.camp import Camp
+from tpdm.arena.timing import Timed
+
+HOURS_ARE_LONG = 1
+SMALLER = "suite.seeds=[0] suite.targets=[4,8] suite.search=256 suite.learning=1024 suite.evaluation=256"
+
+
+def foreseen(camp: Camp, seeds: Sequence[int], met: Sequence[tuple[str, int]], timed: Timed) -> int:
+    """About how many denoiser calls are still to be made; what is kept already makes none."""
+    left = [match for match in met for seed in seeds if not camp.store.has(*camp.record(*match, seed))]
+    playing = sum(camp.contestants[name].playing(target) for name, target in left)
+    calls = camp.sets.ends_to_find(seeds) + camp.sets.sizes.evaluation * playing
+    for name in dict.fromkeys(name for name, _ in left):
+        targets = [target for other, target in met if other == name]
+        if len(targets) * len(seeds) == sum(other == name for other, _ in left):  # it has not begun
+            calls += camp.contestants[name].finding(camp, targets)
+    of_all = sum(target for name, target in met if camp.contestants[name].kind != "bound")
+    return calls + timed.batch * timed.repeats * of_all if left else 0
+
+
+def in_words(calls: int, rate: float, processes: int) -> str:
+    """A line for whoever has started it: `rate` is of one process, in calls a second."""
+    seconds = calls / (rate * processes)
+    took = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.1f} minutes"
+    each = f", {processes} processes" if processes > 1 else ""
+    told = f"suite=arena: about {calls:,} denoiser calls, {rate:,.1f} a second here{each}: {took}"
+    return f"{told}. Smaller: {SMALLER}" if seconds > 3600 * HOURS_ARE_LONG else told
