@@ -3,15 +3,18 @@
 import csv
 import json
 import math
+import os
+import signal
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.arena.parts import CONTESTANTS, arena
+from tests.runs import ended, started
 from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
-from tpdm.arena.store import Store
 from tpdm.sampler import grid
 
 
@@ -145,36 +148,23 @@ def test_started_again_it_repeats_nothing(played, monkeypatch):
     assert sorted(one.camp.store.folder.iterdir()) == files
 
 
-def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path, monkeypatch):
-    """Every record is made once, whoever was killed in between, and the numbers are those of one go."""
+def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path):
+    """SIGKILL, while two processes work: what was there is not made again, and the numbers are those that one
+    process finds in one go."""
     one, _ = played
-    made, keep = [], Store.keep
-
-    def counting(self, label, key, make):
-        def counted():
-            if len(made) >= 12 and "killed" not in made:
-                made.append("killed")
-                raise KeyboardInterrupt
-            record = make()
-            made.append(label)
-            return record
-
-        return keep(self, label, key, counted)
-
-    monkeypatch.setattr(Store, "keep", counting)
-    with pytest.raises(KeyboardInterrupt):
-        arena(tmp_path)()
-    arena(tmp_path)()
-    made.remove("killed")
-    assert len(made) == len(set(made))
-    assert numbers(arena(tmp_path)) == numbers(one)
-
-
-def test_two_processes_find_what_one_does(played, tmp_path):
-    two = arena(tmp_path, processes=2)
-    two()
-    assert numbers(two) == numbers(played[0])
-    assert not list(two.camp.store.folder.glob(".*"))
+    kept = tmp_path / "arena" / "kept"
+    child = started(lambda: arena(tmp_path, processes=2)())
+    while not kept.exists() or len(list(kept.glob("*_seed*"))) < 12:
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    assert ended(child) == -signal.SIGKILL
+    there = {path: path.stat().st_mtime_ns for path in kept.glob("[!.]*")}
+    assert len(there) < len(list(one.camp.store.folder.iterdir()))
+    again = arena(tmp_path, processes=2)
+    again()
+    assert numbers(again) == numbers(one)
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+    assert not list(kept.glob(".*"))
 
 
 def test_other_choices_have_other_results(played, tmp_path):

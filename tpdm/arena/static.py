@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tpdm.arena.camp import Camp
+from tpdm.arena.camp import Camp, Found
 from tpdm.arena.contestant import Contestant, Entry, Kind, Schedule
 from tpdm.arena.ring import Ring, shared
 from tpdm.arena.store import Kept, described
@@ -16,7 +16,8 @@ from tpdm.evaluation.result import Problems, Run
 from tpdm.registry import Positive, register
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
-from tpdm.search.least_squares import table
+from tpdm.search.least_squares import searched
+from tpdm.search.levels import between
 from tpdm.search.problem import Problem
 from tpdm.types import Condition, Trajectory
 
@@ -67,12 +68,21 @@ class Table(Schedule):
         return None if target <= self.largest else f"its table ends at {self.largest} steps"
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
-        def search() -> Kept:
-            made = table(problem_of(camp, camp.sets.search), self.largest, self.iterations)
-            return Kept({}, {str(n): levels for n, levels in made.items()})
-
-        found = camp.found("table", {"table": described(self)}, search)
+        found = self.found(camp)
         return found.tensors[str(num_steps)], found.seconds
+
+    def gaps(self, camp: Camp) -> dict[int, float]:
+        """By the number of steps: how far above the best of several starts the next best ended."""
+        return {int(n): gap for n, gap in self.found(camp).numbers.items() if gap is not None}
+
+    def found(self, camp: Camp) -> Found:
+        def search() -> Kept:
+            best = searched(problem_of(camp, camp.sets.search), self.largest, self.iterations)
+            made = between({n: found.levels for n, found in best.items()})
+            gaps = {str(n): found.gap for n, found in best.items()}
+            return Kept(gaps, {str(n): levels for n, levels in made.items()})
+
+        return camp.found("table", {"table": described(self)}, search)
 
 
 @dataclass(frozen=True)

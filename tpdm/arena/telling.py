@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import Ratio, Standing
 
+TIME = (
+    "time_in_calls is how long an image takes beside a denoiser call of the same batch, made just before and "
+    "just after it, so that what else the machine does counts for both; seconds_per_image is that times the "
+    "quickest call, and is only as good as the machine was idle."
+)
+AGREE = 0.01  # of the cost: nearer than this the ends of two starts are one schedule
 WORDS = {"better": "beats", "worse": "is beaten by", "ties": "ties with"}
 
 
@@ -83,6 +89,18 @@ def bounds(pooled: Sequence[Standing]) -> list[str]:
         + "."
         for name in named
     ]
+
+
+def agreement(gaps: Mapping[int, float]) -> list[str]:
+    """How well the starts of the baseline's search agree: by what the next best ended above the best."""
+    if not gaps:
+        return []
+    far = {n: gap for n, gap in gaps.items() if gap > AGREE}
+    told = f"Of several starts of its search, the two best end within {100 * AGREE:.0f} % in cost"
+    if not far:
+        return [f"{told} for every number of steps from {min(gaps)} to {max(gaps)}."]
+    at = ", ".join(f"{n} ({100 * gap:.1f} %)" for n, gap in far.items())
+    return [f"{told} but for these numbers of steps: {at}."]
 
 
 def convexity(ring: Ring, most: int) -> str:

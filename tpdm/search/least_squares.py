@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Positive, register
-from tpdm.runtime.progress import Progress
 from tpdm.search.levels import Table, between, delayed, fall, logits_of, stretched, uniform
 from tpdm.search.problem import Levels, Problem, Walk
 
@@ -30,28 +29,30 @@ def least_squares(problem: Problem, num_steps: int, /, iterations: Positive[int]
     return table(problem, num_steps, iterations)[num_steps]
 
 
+def table(problem: Problem, num_steps: int, iterations: int) -> Table:
+    """What is searched, and between that a mean of the shapes on both sides."""
+    return between({n: found.levels for n, found in searched(problem, num_steps, iterations).items()})
+
+
 @torch.no_grad()
-def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> Table:
-    """The best schedule of every number of steps from 1 to `num_steps`, by its N.
+def searched(problem: Problem, num_steps: int, iterations: int) -> dict[int, Found]:
+    """The best schedule of numbers of steps from 1 to `num_steps`, by its N: of every one up to EACH.
 
     Searched upwards, from the shape of fewer steps and several others; then downwards, from what was found
     and from the shape of more steps. A start has so many `iterations` at most, and walks with samples that
     stand for all of the problem: give it 512 or more, since too few have another best schedule. Raises
     FloatingPointError where no schedule has a finite cost.
     """
-    searched = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
-    best = {1: uniform(1)}
-    with Progress(2 * len(searched), "schedules", silent=silent) as progress:
-        for below, n in pairwise([1, *searched]):
-            best[n], cost = cheapest(problem, beginnings(best[below], n), iterations, UP)
-            progress.advance(steps=str(n), mse=cost)
-        above = None
-        for n in reversed(searched):
-            starts = [best[n]] + ([] if above is None else [stretched(best[above], n)])
-            best[n], cost = cheapest(problem, starts, iterations, DOWN)
-            progress.advance(steps=str(n), mse=cost)
-            above = n if n <= EACH else None
-    return between(best)
+    counts = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
+    best = {1: Found(uniform(1), problem.cost(uniform(1)).item())}
+    for below, n in pairwise([1, *counts]):
+        best[n] = cheapest(problem, beginnings(best[below].levels, n), iterations, UP)
+    above = None
+    for n in reversed(counts):
+        starts = [best[n].levels] + ([] if above is None else [stretched(best[above].levels, n)])
+        best[n] = cheapest(problem, starts, iterations, DOWN)._replace(gap=best[n].gap)
+        above = n if n <= EACH else None
+    return best
 
 
 def beginnings(below: Levels, num_steps: int) -> list[Levels]:
@@ -71,6 +72,7 @@ def beginnings(below: Levels, num_steps: int) -> list[Levels]:
 class Found(NamedTuple):
     levels: Levels
     cost: float
+    gap: float | None = None  # by what share of the cost the next best of several starts ended above the best
 
 
 def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, samples: int) -> Found:
@@ -84,10 +86,16 @@ def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, sample
     if not ends[0].cost < torch.inf:
         raise FloatingPointError(f"no schedule of {len(starts[0]) - 1} steps that was met has a finite cost")
     valleys = apart(ends)
-    if len(valleys) == 1 or few is problem:
-        return ends[0]
-    judged = [Found(found.levels, problem.cost(found.levels).item()) for found in valleys]
-    return min(judged, key=lambda found: found.cost)
+    if len(valleys) > 1 and few is not problem:
+        valleys = [Found(found.levels, problem.cost(found.levels).item()) for found in valleys]
+    return min(valleys, key=lambda found: found.cost)._replace(gap=lead(ends))
+
+
+def lead(ends: Sequence[Found]) -> float | None:
+    """By what share of the cost the second of these ends lies above the first; None without a finite one."""
+    if len(ends) < 2 or not 0 < ends[0].cost <= ends[1].cost < torch.inf:
+        return None
+    return ends[1].cost / ends[0].cost - 1
 
 
 def apart(ends: Sequence[Found]) -> list[Found]:

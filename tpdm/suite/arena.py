@@ -18,9 +18,9 @@ from tpdm.arena.meter import Metered, calls_per_second
 from tpdm.arena.report import write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
-from tpdm.arena.static import BySolver, OnGrid, Searched
+from tpdm.arena.static import BySolver, OnGrid, Searched, Table
 from tpdm.arena.store import Store, described
-from tpdm.arena.telling import convexity, paragraph
+from tpdm.arena.telling import TIME, agreement, convexity, paragraph
 from tpdm.arena.timing import Timed
 from tpdm.arena.tournament import CONVEX, enrolled, matches, play, standings, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
@@ -123,9 +123,15 @@ class Arena:
         samples = len(rings) * self.camp.sets.sizes.evaluation
         told = paragraph(rows, len(rings), samples, self.camp.baseline)
         most = min(max(self.targets), CONVEX)
-        text = [told, convexity(rings[0], most), *(f"{key}: {value}" for key, value in provenance().items())]
+        text = [told, convexity(rings[0], most), *agreement(self.gaps()), TIME]
+        text += [f"{key}: {value}" for key, value in provenance().items()]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
         return told
+
+    def gaps(self) -> dict[int, float]:
+        """Between the starts of the baseline's search, where it has several."""
+        baseline = self.camp.contestants[self.camp.baseline]
+        return baseline.gaps(self.camp) if isinstance(baseline, Table) else {}
 
     def ring(self, seed: int) -> Ring:
         """A seed's samples, and who judges their images."""
