@@ -14,7 +14,7 @@ from tpdm.measuring import configured, measure
 from tpdm.registry import build, validate
 from tpdm.sampler.adaptive import AdaptiveSampler, sample_by_seed
 from tpdm.sampler.replay import replay
-from tpdm.sampler.step import ab2, ddim, dpmpp_2m
+from tpdm.sampler.step import ab2, abm, ddim, dpmpp_2m
 from tpdm.scheduler.ddpm import ddpm
 from tpdm.scheduler.flow import Flow
 from tpdm.suite import train
@@ -43,7 +43,7 @@ def start(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2])
+@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2, abm])
 @pytest.mark.parametrize("max_steps", [5, 28])
 def test_the_plain_loop_walks_the_same_way(path, step, max_steps):
     sampler, parts = adaptive(step, max_steps), start(path)

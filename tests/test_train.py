@@ -59,13 +59,13 @@ def test_the_table_has_every_contestant_on_all_scenes_and_on_those_with_digits(f
         "sees only t",
     ]
     for grid, solver in product(
-        ("uniform", "shifted"), ("ab2", "euler (= ddim)", "heun", "dpmpp_2m", "unipc")
+        ("uniform", "shifted"), ("abm", "euler (= ddim)", "heun", "dpmpp_2m", "unipc")
     ):
         assert everywhere[f"{grid} {solver}"]["nfe"] == pytest.approx(
             everywhere["predictor"]["nfe"], abs=1e-4
         )
     assert everywhere["fixed 28 steps, euler"]["nfe"] == 28
-    assert everywhere["fixed 28 steps, ab2"]["nfe"] == 28
+    assert everywhere["fixed 28 steps, abm"]["nfe"] == 28
     assert everywhere["reference (exact ODE)"]["mse"] == 0
     figures = {"name", "nfe", "nfe_std", "mse", "frechet", "accuracy", "images_per_second"}
     for row in everywhere.values():

@@ -14,7 +14,7 @@ from tpdm.registry import build, lookup
 from tpdm.runtime.artifact import artifact_sha256, read_artifact_config
 from tpdm.runtime.timings import read_timings
 from tpdm.sampler.adaptive import AdaptiveSampler
-from tpdm.sampler.step import ab2
+from tpdm.sampler.step import abm
 
 
 def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) -> str:
@@ -50,7 +50,7 @@ def runner_of(finished: FinishedRun) -> Runner:
     adaptive = isinstance(sampler, AdaptiveSampler)
     return Runner(
         assembly.guided(finished.denoiser, cfg["guidance_scale"], cfg["guidance"]),
-        sampler.step if adaptive else ab2,
+        sampler.step if adaptive else abm,
         sampler if adaptive else None,
         {folder.name: trained(finished, folder) for folder in folders(finished)},
         assembly.codec.decode,

@@ -16,7 +16,7 @@ from tpdm.runtime.size import saved_bytes
 from tpdm.sampler.adaptive import AdaptiveSampler, mode, sample, sample_by_seed
 from tpdm.sampler.noise import initial_noise
 from tpdm.sampler.replay import Replay, replay, select
-from tpdm.sampler.step import Past, ab2, ddim, dpmpp_2m
+from tpdm.sampler.step import ab2, abm, ddim, dpmpp_2m, remember
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import CostRange, FeatureSpec
 
@@ -121,7 +121,7 @@ def test_the_network_evaluates_as_many_rows_as_the_trajectories_are_long(name):
 
 
 @pytest.mark.parametrize("draw", ["mode", "sample"])
-@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2])
+@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2, abm])
 @pytest.mark.parametrize(("name", "predicts"), [("flow", "velocity"), ("ddpm", "x0")])
 def test_a_sample_belongs_to_its_seed_and_not_to_its_batch(name, predicts, step, draw):
     """Batched equals one by one, in any order, the draws of its times included.
@@ -149,7 +149,7 @@ def test_other_seeds_draw_other_times():
     assert not torch.isclose(first, other, atol=1e-3).any()
 
 
-@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2])
+@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2, abm])
 @pytest.mark.parametrize("name", NAMES)
 def test_replay_of_a_fresh_rollout_is_its_record(name, step):
     predictor, rollout = fresh(step, name)
@@ -220,7 +220,7 @@ def test_the_predictor_works_through_the_noise_level(name):
     torch.testing.assert_close(asked, levels, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2])
+@pytest.mark.parametrize("step", [ddim, dpmpp_2m, ab2, abm])
 def test_predicted_and_given_times_share_the_step(step):
     """The same levels walked by hand end at the same image: a comparison compares times and nothing else."""
     denoiser = IdealDenoiser(path("flow"), 0.3, 0.5)
@@ -228,7 +228,7 @@ def test_predicted_and_given_times_share_the_step(step):
     x, past = NOISE, None
     for t, t_next in pairwise(trajectory.t.T):
         p = denoiser(x, t, COND)
-        x, past = step(path("flow"), p, t, t_next, past), Past(p.x0, p.eps, t)
+        x, past = step(path("flow"), p, t, t_next, past), remember(p, t, past)
     torch.testing.assert_close(trajectory.x0, x, atol=1e-6, rtol=1e-6)
 
 

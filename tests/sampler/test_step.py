@@ -1,5 +1,7 @@
+import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
@@ -13,11 +15,11 @@ from tpdm.sampler import grid
 from tpdm.sampler.fixed import DDIM, DPMPP_2M, FixedSampler
 from tpdm.sampler.integrate import follow, integrate
 from tpdm.sampler.noise import initial_noise
-from tpdm.sampler.step import Past, ab2, ddim, dpmpp_2m
+from tpdm.sampler.step import Past, ab2, abm, ddim, dpmpp_2m
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Prediction
 
-STEPS = {ddim: 1, dpmpp_2m: 2, ab2: 2}  # and their orders
+STEPS = {ddim: 1, dpmpp_2m: 2, ab2: 2, abm: 2}  # and their orders, whatever the path
 NOISE = initial_noise(range(4), (1, 2, 2))
 COND = torch.zeros(4, 1)
 
@@ -51,11 +53,12 @@ def schedules(draw, samples=3):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_has_its_order(name, step):
     """The slope of its error against the end of a Gaussian's ODE, over two doublings."""
-    denoiser = gaussian(name)
-    end = denoiser.end(NOISE)
-    errors = [(walk(step, denoiser, uniform(name, n)) - end).square().mean().sqrt().log2() for n in (64, 256)]
-    assert (errors[0] - errors[1]) / 2 > 0.85 * STEPS[step]
-    assert errors[1] < (-7 if STEPS[step] == 1 else -13)
+    order = 3 if (step, name) == (abm, "flow") else STEPS[step]
+    denoiser, noise = gaussian(name), NOISE.double()
+    walks = (walk(step, denoiser, uniform(name, n).double(), noise) for n in (64, 256))
+    errors = [(x - denoiser.end(noise)).square().mean().sqrt().log2() for x in walks]
+    assert (errors[0] - errors[1]) / 2 > 0.85 * order
+    assert errors[1] < {1: -7, 2: -13, 3: -19}[order]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -122,21 +125,45 @@ def test_ab2_is_the_textbook_formula_on_the_flow_path(times):
     torch.testing.assert_close(walk(ab2, denoiser, times), x.float(), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("step", [dpmpp_2m, ab2])
+@settings(max_examples=20, deadline=None)
+@given(times=schedules(samples=1))
+def test_abm_starts_from_the_state_that_a_parabola_leads_to(times):
+    """AB2's prediction, then the last step again by the integral of the polynomial through all that is known
+    around it, on the flow path."""
+    denoiser, x, left, known = gaussian("flow"), NOISE.double(), None, []
+    for t, t_next in pairwise(times[0].double()):
+        p = denoiser(x, t.expand(4), COND)
+        known = [*known[-2:], (t.item(), p.eps - p.x0)]
+        if left is not None:
+            x = left[1] + integral(known, left[0], t.item())
+        left = t.item(), x
+        x = x + integral(known[-2:], t.item(), t_next.item())
+    torch.testing.assert_close(walk(abm, denoiser, times), x.float(), atol=1e-5, rtol=0)
+
+
+def integral(known, start, end):
+    """Of the polynomial through (time, value), by Lagrange's formula."""
+    total = 0
+    for t, value in known:
+        others = [other for other, _ in known if other != t]
+        basis = np.poly1d(others, r=True) / math.prod(t - other for other in others)
+        total = total + (basis.integ()(end) - basis.integ()(start)) * value
+    return total
+
+
+@pytest.mark.parametrize("step", [dpmpp_2m, ab2, abm])
 @pytest.mark.parametrize("name", NAMES)
 def test_each_row_has_its_own_history(name, step):
     """A batch of rows with different times and pasts is those rows one by one."""
-    by_level, (x0, eps, old_x0, old_eps) = by_noise_level(path(name)), torch.randn(4, 3, 1, 2, 2)
-    t, t_next, t_past = (
-        torch.tensor([0.5, 0.3, 0.9]),
-        torch.tensor([0.2, 0.0, 0.5]),
-        torch.tensor([0.8, 0.4, 0.95]),
+    by_level, (x0, eps, *old) = by_noise_level(path(name)), torch.randn(6, 3, 1, 2, 2)
+    t, t_next, t_past, t_before = torch.tensor(
+        [[0.5, 0.3, 0.9], [0.2, 0.0, 0.5], [0.8, 0.4, 0.95], [0.9, 0.7, 0.97]]
     )
-    together = step(by_level, Prediction(x0, eps, None), t, t_next, Past(old_x0, old_eps, t_past))
+    past = Past(old[0], old[1], t_past, Past(old[2], old[3], t_before))
+    together = step(by_level, Prediction(x0, eps, None), t, t_next, past)
     for b in range(3):
         r = slice(b, b + 1)
-        past = Past(old_x0[r], old_eps[r], t_past[r])
-        alone = step(by_level, Prediction(x0[r], eps[r], None), t[r], t_next[r], past)
+        alone = step(by_level, Prediction(x0[r], eps[r], None), t[r], t_next[r], past.of(r))
         torch.testing.assert_close(together[r], alone)
 
 

@@ -4,12 +4,12 @@ import torch
 from tests.scheduler.paths import NAMES
 from tests.search.problems import curved
 from tpdm.sampler.integrate import follow, integrate
-from tpdm.sampler.step import ab2, ddim, dpmpp_2m
+from tpdm.sampler.step import ab2, abm, ddim, dpmpp_2m
 
 LEVELS = torch.tensor([1.0, 0.7, 0.45, 0.1, 0.0])
 
 
-@pytest.mark.parametrize("step", [ddim, ab2, dpmpp_2m])
+@pytest.mark.parametrize("step", [ddim, ab2, abm, dpmpp_2m])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_walk_is_what_the_samplers_walk(name, step):
     problem = curved(name, step)

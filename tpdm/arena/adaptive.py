@@ -33,7 +33,7 @@ class Adaptive(Contestant):
     """
 
     predictor: Literal["predictor", "time_only"]
-    step: Literal["ddim", "dpmpp_2m", "ab2"] | None
+    step: Literal["ddim", "dpmpp_2m", "ab2", "abm"] | None
 
     def absent(self, camp: Camp, target: int) -> str | None:
         there = self.predictor in camp.runner.predictors

@@ -10,7 +10,7 @@ from tpdm.denoiser import Denoiser
 from tpdm.runtime.plots import gif, png, sample_grid
 from tpdm.sampler.integrate import follow, integrate
 from tpdm.sampler.noise import initial_noise
-from tpdm.sampler.step import ab2
+from tpdm.sampler.step import abm
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Codec, Condition, DataShape, Scheduler
 
@@ -42,7 +42,7 @@ class Preview:
         levels = by_noise_level(self.denoiser.scheduler).t_max * torch.linspace(1, 0, STEPS + 1)
         next_time = follow(levels.to(device).expand(len(SEEDS), -1))
         noise, cond = self.noise.to(device), self.cond.to(device)
-        x0 = integrate(self.denoiser, noise, cond, next_time, ab2, STEPS).x0
+        x0 = integrate(self.denoiser, noise, cond, next_time, abm, STEPS).x0
         image = sample_grid(self.codec.decode(x0), columns=COLUMNS, scale=4)
         self.folder.mkdir(exist_ok=True)
         png(image, self.folder / f"step_{step + 1:08d}.png")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpdm.registry import Positive, Range, register
 from tpdm.sampler.integrate import Step, integrate, name_of
-from tpdm.sampler.step import Past, ddim
+from tpdm.sampler.step import Past, ab2, ddim
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Condition, DenoiserLike, Prediction, Scheduler, Trajectory
 
@@ -17,12 +17,12 @@ SLOWEST, FASTEST = 0.2, 5.0  # a step's length over that of the one before it
 
 @register("sampler", "error_controlled")
 class ErrorControlledSampler:
-    """Steps so long that they differ from DDIM's by the tolerance, the embedded estimate of first order
-    (Hairer, Norsett & Wanner 1993, II.4), which takes no further call.
+    """Steps so long that AB2's would differ from DDIM's by the tolerance: the embedded estimate of first
+    order (Hairer, Norsett & Wanner 1993, II.4), which takes no further call.
 
     The difference is the root mean square over a sample's elements, and grows with the square of the length.
     It is foreseen from the step before: no step is taken back. The first, which has none before it, takes
-    the share `first` of the way. Raises ValueError where the step is DDIM's own.
+    the share `first` of the way.
     """
 
     def __init__(
@@ -33,11 +33,6 @@ class ErrorControlledSampler:
         max_steps: Positive[int],
         t_min: Annotated[float, Range(above=0, below=1)],
     ):
-        if name_of(step) == "ddim":
-            raise ValueError(
-                "sampler.step=ddim does not differ from DDIM, by which sampler=error_controlled goes; "
-                "use sampler/step=ab2 or dpmpp_2m"
-            )
         self.step: Step = step
         self.tolerance, self.first = tolerance, first
         self.max_steps, self.t_min = max_steps, t_min
@@ -57,9 +52,8 @@ class ErrorControlledSampler:
         def next_time(p: Prediction, t: Tensor, rows: Tensor, k: int, past: Past | None) -> Tensor:
             if past is None:
                 return t * (1 - self.first)
-            # About as long as the last step; never to 0, where some steps are DDIM's.
-            again = (2 * t - past.t).maximum(t / 2)
-            apart = self.step(path, p, t, again, past) - ddim(path, p, t, again, None)
+            again = (2 * t - past.t).maximum(t / 2)  # about as long as the last step
+            apart = ab2(path, p, t, again, past) - ddim(path, p, t, again, None)
             error = apart.square().flatten(1).mean(1).sqrt()
             growth = (self.tolerance / error).sqrt().clamp(SLOWEST, FASTEST)
             return t - growth.where(error > 0, 1.0) * (t - again)

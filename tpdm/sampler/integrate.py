@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tpdm.sampler.step import Past
+from tpdm.sampler.step import Past, remember
 from tpdm.scheduler.path import by_noise_level, retimed
 from tpdm.types import Condition, DenoiserLike, Prediction, Trajectory
 
@@ -59,14 +59,14 @@ def integrate(
         chosen = next_time(p, t, rows, k, past) if residual or not last else torch.zeros_like(t)
         t_next = torch.where((chosen < t_min) | last, 0.0, chosen)
         x = step(path, p, t, chosen if residual else t_next, past)
-        past = Past(p.x0, p.eps, t)
+        past = remember(p, t, past)
         times[rows, k + 1] = t_next
 
         finished = t_next == 0
         if finished.any():
             end[rows[finished]] = x[finished]
             keep = ~finished
-            rows, x, cond, past = rows[keep], x[keep], cond[keep], Past(*(value[keep] for value in past))
+            rows, x, cond, past = rows[keep], x[keep], cond[keep], past.of(keep)
         if len(rows) == 0:
             break
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tpdm.sampler.integrate import Step
-from tpdm.sampler.step import Past
+from tpdm.sampler.step import Past, remember
 from tpdm.scheduler.path import by_noise_level, expand, retimed
 from tpdm.types import Condition, DenoiserLike
 
@@ -84,7 +84,7 @@ class Problem:
         """Both ends of the path, as the denoiser sees them where `walk` stands."""
         t = self.times(level)
         p = self.denoiser(walk.x, t, self.cond)
-        return Past(p.x0, p.eps, t)
+        return remember(p, t, walk.past)
 
     def advance(self, walk: Walk, ends: Past, level_next: Level) -> Walk:
         """One step of all samples, from the ends that were predicted where `walk` stands."""

@@ -14,7 +14,7 @@ from torch.distributions import Beta
 
 from tpdm.objective.ppo import ppo_clip
 from tpdm.sampler.adaptive import AdaptiveSampler, Draw
-from tpdm.sampler.step import Past
+from tpdm.sampler.step import Past, remember
 from tpdm.scheduler.path import by_noise_level, retimed
 from tpdm.trainer.predictor import PredictorTrainer
 from tpdm.types import Condition, DenoiserLike, Features, Prediction, TimePredictor
@@ -75,7 +75,7 @@ def plain_rollout(
             else:
                 t_next = torch.zeros_like(walker.t)
             walker.x = sampler.step(path, own, walker.t, t_next, walker.past)
-            walker.past = Past(own.x0, own.eps, walker.t)
+            walker.past = remember(own, walker.t, walker.past)
             walker.t = t_next
             walker.nfe += 1
     return walkers
