@@ -11,7 +11,7 @@ SMALL = (
     "suite.matching=8", "suite.evaluation=16", "suite.reference_steps=2", "suite.timed_batch=4",
     "suite.timed_repeats=1",
     "suite.contestants.table.largest=4", "suite.contestants.table.iterations=1",
-    "suite.contestants.oracle_steps.most=4",
+    "suite.contestants.oracle_steps.most=4", "suite.contestants.one_shot.updates=2",
 )  # fmt: skip
 
 
@@ -32,6 +32,8 @@ def test_a_finished_run_meets_everybody(finished, tmp_path):
         "adaptive",
         "time_only",
         "own_steps",
+        "one_shot",
+        "one_shot_mean",
         "table",
     } <= names
     assert all(row["frechet"] and row["accuracy"] for row in rows)
