@@ -95,9 +95,8 @@ class OneShot(Contestant):
             for k in range(self.updates):
                 error = parts[k % len(parts)].cost(falling(plan(shown[k % len(parts)]).rsample()))
                 optimizer.zero_grad()
-                error.log().backward(
-                    inputs=list(plan.parameters())
-                )  # hard parts weigh no more than easy ones
+                loss = error.log()  # so that hard parts weigh no more than easy ones
+                loss.backward(inputs=list(plan.parameters()))
                 optimizer.step()
                 rate.step()
         return plan
