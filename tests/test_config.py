@@ -26,6 +26,7 @@ REACHED_BY = {
     "predictor/arch": ["predictor=hybrid"],
     ("sampler/grid", "respaced"): ["scheduler=ddpm"],
     ("sampler/grid", "learned"): ["sampler.grid.path=grid.json"],
+    ("sampler", "allocated"): ["sampler.path=nowhere"],
     ("predictor", "official"): ["predictor.path=nowhere"],
     ("codec", "sd3"): ["model=sd3", "model.path=nowhere"],
     ("codec/text", "sd3"): ["model=sd3", "model.path=nowhere"],

@@ -23,6 +23,7 @@ REFUSED = {
     ("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser",
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
     ("data", "prompts"): "data=prompts has no images",
+    ("sampler", "allocated"): "nowhere is missing",
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",
@@ -78,12 +79,13 @@ PREDICTORS = {  # with their sizes; vit_small, vit_medium and vit_large are a vi
     "none": [],
 }
 STEPS = groups("sampler/step")
+UNAIDED = [name for name in groups("sampler") if name not in ("adaptive", "allocated")]  # by anything found
 LENGTHS = {"error_controlled": "max_steps"}  # what says how many steps; num_steps elsewhere
 CHOICES = {
     "model/block": groups("model/block"),
     "predictor": list(PREDICTORS),
     "scheduler": groups("scheduler"),
-    "sampler": [*(f"adaptive {step}" for step in STEPS), *(s for s in groups("sampler") if s != "adaptive")],
+    "sampler": [*(f"adaptive {step}" for step in STEPS), *UNAIDED],
 }
 
 

@@ -171,10 +171,10 @@ def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Con
 
 
 def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
-    """How many calls a predictor may take. Raises ValueError where none decides."""
+    """How many calls samples may take that each take their own. Raises ValueError where none does."""
     asked = {key: cfg[key] for key in ("nfe", "cost", "max_nfe")}
     for key, value in asked.items():
-        if value is not None and sampler != "adaptive":
+        if value is not None and sampler not in ("adaptive", "allocated"):
             raise ValueError(
                 f"{key}={value:g} is a budget for a predictor, and sampler={sampler} asks none; use steps"
             )

@@ -60,10 +60,11 @@ class FinishedRun:
     ) -> Any:
         """The sampler `cfg` describes; an adaptive one gets the run's predictor, or another folder's.
 
-        That one is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
+        One that takes a budget is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
         """
         if cfg["name"] != "adaptive":
-            return build("sampler", cfg, scheduler=self.assembly.scheduler)
+            scheduler = self.assembly.scheduler
+            return build("sampler", cfg, scheduler=scheduler, nfe=nfe, cost=cost, max_nfe=max_nfe)
         folder = predictor or self.run.folder / "predictor"
         if not folder.exists() and predictor is None:
             raise ValueError(

@@ -3,8 +3,9 @@
 import torch
 
 from tests.arena.parts import arena
-from tpdm.arena.allocator import Foresight, described_by, first_features, ridge
+from tpdm.arena.allocator import first_features, ridge
 from tpdm.evaluation.result import measure
+from tpdm.sampler.allocation import pooled
 
 
 def test_it_shares_steps_out_better_than_one_number_for_all_at_the_same_calls(tmp_path):
@@ -28,12 +29,12 @@ def test_what_it_draws_are_the_baselines_schedules(tmp_path):
 
 def test_foresight_is_made_of_the_first_call_alone(tmp_path):
     ring = arena(tmp_path, targets=[3], seeds=[0]).ring(0)
-    found = ring.camp.contestants["allocator"].find(ring.camp)
+    allocation, _ = ring.camp.contestants["allocator"].find(ring.camp)
     on, denoiser = ring.evaluation, ring.camp.runner.denoiser.denoiser  # behind the meter
     denoiser.calls.clear()
     features = first_features(denoiser, on, 1.0)
     assert all((t == 1).all() for t in denoiser.calls)
-    foreseen = Foresight(found.tensors["mean"], found.tensors["weights"])(features)
+    foreseen = allocation.foreseen(features)
     assert foreseen.shape == (7, len(on.noise))
     assert (foreseen > 0).all()
     actual = torch.stack([ring.static(n).error for n in (2, 3, 4)]).log()
@@ -51,4 +52,4 @@ def test_ridge_finds_a_line_that_is_there():
 def test_a_description_does_not_depend_on_the_others_in_the_batch(tmp_path):
     camp = arena(tmp_path, targets=[3], seeds=[0]).camp
     features = first_features(camp.runner.denoiser, camp.sets.matching, 1.0)
-    torch.testing.assert_close(described_by(features)[3:5], described_by(features[torch.tensor([3, 4])]))
+    torch.testing.assert_close(pooled(features)[3:5], pooled(features[torch.tensor([3, 4])]))

@@ -4,7 +4,7 @@ import csv
 import shutil
 
 from tests.runs import command
-from tpdm import benchmark, evaluate
+from tpdm import benchmark, evaluate, sample
 
 SMALL = (
     "suite=arena", "suite.targets=[3]", "suite.seeds=[4]", "suite.search=4", "suite.learning=16",
@@ -39,6 +39,20 @@ def test_a_finished_run_meets_everybody(finished, tmp_path):
     assert all(row["frechet"] and row["accuracy"] for row in rows)
     assert all(row["seconds_per_image"] for row in rows if row["kind"] != "bound")
     assert command(evaluate.main, f"run={copy}", *SMALL).out == ended.out
+
+
+def test_what_it_found_is_drawn_with(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    few = ("suite.contestants.allocator.most=4", "suite.contestants.oracle_steps.most=4")
+    assert command(evaluate.main, f"run={copy}", *SMALL, *few).status == 0
+    drawn = (f"run={copy}", "seeds=0-7", "grid=2x4", f"out={tmp_path}/a.png")
+    by_table = ("sampler=static", "steps=3", f"sampler.grid={copy}/arena/table.json")
+    ended = command(sample.main, *drawn, *by_table)
+    assert "8 images, mean NFE 3.00" in ended.out, ended.err
+    allocated = (*drawn, "sampler=allocated", f"sampler.path={copy}/arena/allocator")
+    assert "mean NFE 2.00" in command(sample.main, *allocated, "nfe=2", "max_nfe=2").out
+    assert "accepted: 1 to 4" in command(sample.main, *allocated, "nfe=9").err
+    assert "neither of them is given" in command(sample.main, *allocated).err
 
 
 def test_a_suite_is_refused_where_it_does_not_belong(copy):

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tpdm.arena.oracle import allocate
+from tpdm.sampler.allocation import allocate
 
 
 @settings(max_examples=40, deadline=None)

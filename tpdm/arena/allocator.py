@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -12,16 +13,15 @@ from torch import Tensor
 
 from tpdm.arena.camp import Camp, Found
 from tpdm.arena.contestant import Contestant, Entry, Share
-from tpdm.arena.oracle import allocate, cheapest
 from tpdm.arena.ring import Ring
 from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Problems, Run, measure
 from tpdm.evaluation.schedule import along
 from tpdm.registry import Range, register
-from tpdm.sampler.integrate import integrate
-from tpdm.sampler.step import Past
+from tpdm.sampler.allocation import Allocation, padded, pooled
+from tpdm.sampler.integrate import name_of
 from tpdm.scheduler.path import retimed
-from tpdm.types import Condition, DenoiserLike, Features, Prediction, Trajectory
+from tpdm.types import Condition, DenoiserLike, Features, Trajectory
 
 STRENGTHS = [10.0**power for power in range(7)]  # of the ridge; generalised cross-validation picks one
 
@@ -33,7 +33,8 @@ class Allocator(Contestant):
 
     What `oracle_steps` would do, with a ridge regression (Hoerl & Kennard 1970) of the logarithm of the error
     after 1 to `most` steps in place of the error itself. It reads the features of the first call, which every
-    schedule makes at the same place, so that foreseeing costs no call; it learns on `learning`.
+    schedule makes at the same place, so that foreseeing costs no call; it learns on `learning`. What it
+    leaves is drawn with by `sampler=allocated`.
     """
 
     most: Annotated[int, Range(min=2)]
@@ -47,60 +48,36 @@ class Allocator(Contestant):
         return camp.sets.sizes.learning * self.most * (self.most + 1) // 2
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        camp = ring.camp
-        found = self.find(camp)
-        foresee = Foresight(found.tensors["mean"], found.tensors["weights"])
-        on = camp.sets.matching
-        _, price = allocate(foresee(first_features(camp.runner.denoiser, on, camp.runner.t_max)), target)
-        return Entry([Share(1.0, self.run_at(camp, foresee, price))], {"price": price}, found.seconds)
+        allocation, seconds = self.find(ring.camp)
+        price = allocation.price(target, self.most)
+        return Entry([Share(1.0, self.run_at(ring.camp, allocation, price))], {"price": price}, seconds)
 
-    def find(self, camp: Camp) -> Found:
-        def learn() -> Kept:
-            on, runner = camp.sets.learning, camp.runner
-            seen = described_by(first_features(runner.denoiser, on, runner.t_max))
-            runs = [
-                along(runner.denoiser, runner.step, camp.static_times(n), on.seeds)
-                for n in range(1, self.most + 1)
-            ]
-            errors = torch.stack([measure(run, on, runner.decode).squared_error for run in runs])
-            mean, weights = ridge(seen.cpu(), errors.log().T.cpu())
-            return Kept({}, {"mean": mean, "weights": weights})
+    def leave(self, camp: Camp, path: Path) -> None:
+        self.find(camp)[0].save(path, {"step": name_of(camp.runner.step)})
 
-        return camp.found("allocator", {"allocator": described(self), "of": camp.key(camp.baseline)}, learn)
+    def find(self, camp: Camp) -> tuple[Allocation, float]:
+        """And the seconds that finding it took."""
+        key = {"allocator": described(self), "of": camp.key(camp.baseline)}
+        found: Found = camp.found("allocator", key, lambda: self.learn(camp))
+        return Allocation(**found.tensors), found.seconds
 
-    def run_at(self, camp: Camp, foresee: Foresight, price: float) -> Run:
+    def learn(self, camp: Camp) -> Kept:
+        on, runner = camp.sets.learning, camp.runner
+        times = [camp.static_times(n) for n in range(1, self.most + 1)]
+        runs = [along(runner.denoiser, runner.step, t, on.seeds) for t in times]
+        errors = torch.stack([measure(run, on, runner.decode).squared_error for run in runs])
+        seen = pooled(first_features(runner.denoiser, on, runner.t_max))
+        mean, weights = ridge(seen.cpu(), errors.log().T.cpu())
+        levels = padded([t / runner.t_max for t in times])
+        blank = Allocation(levels, mean, weights, torch.empty(self.most, 0))
+        expected = blank.foreseen(first_features(runner.denoiser, camp.sets.matching, runner.t_max))
+        return Kept({}, vars(blank) | {"expected": expected.cpu().contiguous()})
+
+    def run_at(self, camp: Camp, allocation: Allocation, price: float) -> Run:
         def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
-            times = torch.empty(0)
-
-            def next_time(p: Prediction, t: Tensor, rows: Tensor, k: int, past: Past | None) -> Tensor:
-                nonlocal times
-                if k == 0:
-                    times = camp.rows(cheapest(foresee(p.features), price).cpu()).to(noise)
-                return times[rows, min(k + 1, times.shape[1] - 1)]
-
-            return integrate(camp.runner.denoiser, noise, cond, next_time, camp.runner.step, self.most)
+            return allocation.run(camp.runner.denoiser, noise, cond, camp.runner.step, price, self.most)
 
         return run
-
-
-@dataclass(frozen=True)
-class Foresight:
-    """Features of the first call -> the error after 1 to N steps, (N, B)."""
-
-    mean: Float[Tensor, "F"]
-    weights: Float[Tensor, "F+1 N"]  # the last row is added
-
-    def __call__(self, features: Features) -> Float[Tensor, "N B"]:
-        seen = described_by(features) - self.mean.to(features.temb.device)
-        weights = self.weights.to(seen)
-        return (seen @ weights[:-1] + weights[-1]).exp().T
-
-
-def described_by(features: Features) -> Float[Tensor, "B F"]:
-    """Mean, maximum and spread of the tokens over the image, and the embedding of time and condition."""
-    tokens = torch.cat([features.first, features.last], -1).float()
-    spread = tokens.std(1, correction=0)
-    return torch.cat([tokens.mean(1), tokens.amax(1), spread, features.temb.float()], 1)
 
 
 def first_features(denoiser: DenoiserLike, problems: Problems, t_max: float) -> Features:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from jaxtyping import Float
@@ -74,6 +75,10 @@ class Contestant(ABC):
     def playing(self, target: int) -> int:
         """About how many it makes for a sample that it plays."""
         return target
+
+    def leave(self, camp: Camp, path: Path) -> None:
+        """Writes to `path`, which has no suffix yet, what others can sample with."""
+        return
 
     @abstractmethod
     def enter(self, ring: Ring, target: int) -> Entry:

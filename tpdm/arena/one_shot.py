@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Dirichlet
 
-from tpdm.arena.allocator import described_by
 from tpdm.arena.camp import Camp, Found
 from tpdm.arena.contestant import Contestant, Entry, Share
 from tpdm.arena.ring import Ring
@@ -20,6 +19,7 @@ from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Run
 from tpdm.optimizer import adam
 from tpdm.registry import Positive, Range, register
+from tpdm.sampler.allocation import pooled
 from tpdm.sampler.grid import Levels
 from tpdm.sampler.integrate import integrate
 from tpdm.sampler.step import Past
@@ -141,7 +141,7 @@ def run_by(camp: Camp, plan: Plan, num_steps: int) -> Run:
         def next_time(p: Prediction, t: Tensor, rows: Tensor, k: int, past: Past | None) -> Tensor:
             nonlocal times
             if k == 0:
-                levels = falling(plan(described_by(p.features).cpu()).mean)
+                levels = falling(plan(pooled(p.features).cpu()).mean)
                 times = camp.runner.t_max * torch.stack(levels, 1).to(noise)
             return times[rows, k + 1]
 
@@ -162,7 +162,7 @@ def falling(shares: Float[Tensor, "B N"]) -> list[Float[Tensor, "B"]]:
 def first_look(problem: Problem) -> Float[Tensor, "B F"]:
     """What is read off the first call."""
     shown = problem.denoiser(problem.noise, problem.times(1.0), problem.cond).features
-    return described_by(shown).cpu()
+    return pooled(shown).cpu()
 
 
 @torch.no_grad()

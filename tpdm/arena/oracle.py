@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from tpdm.arena.camp import Camp
 from tpdm.arena.contestant import Contestant, Entry, Kind, Share
 from tpdm.arena.ring import Ring
 from tpdm.evaluation.result import measure
 from tpdm.registry import Positive, register
-
-HALVINGS = 60  # of the price
+from tpdm.sampler.allocation import allocate
 
 
 @dataclass(frozen=True)
@@ -64,24 +61,3 @@ class OracleShape(Bound):
         results = [measure(ring.along(t), ring.evaluation, runner.decode) for t in shapes]
         best = torch.stack([result.squared_error for result in results]).argmin(0)
         return Entry([Share(1.0, ring.along(shapes[best.cpu()]))], {"powers": self.powers}, 0.0)
-
-
-def allocate(errors: Float[Tensor, "N B"], mean: float) -> tuple[Int[Tensor, "B"], float]:
-    """Steps of each sample, 1 to N: their mean is at most `mean`, as near to it as one price brings it."""
-
-    def at(price: float) -> Tensor:
-        return cheapest(errors, price)
-
-    low, high = 0.0, float(errors.max() - errors.min()) + 1e-30
-    if at(low).double().mean() <= mean:
-        return at(low), low
-    for _ in range(HALVINGS):
-        middle = (low * high) ** 0.5 if low else high / 1024
-        low, high = (low, middle) if at(middle).double().mean() <= mean else (middle, high)
-    return at(high), high
-
-
-def cheapest(errors: Float[Tensor, "N B"], price: float) -> Int[Tensor, "B"]:
-    """The number of steps, 1 to N, at which error and steps together cost least."""
-    steps = torch.arange(1, len(errors) + 1, dtype=torch.float64, device=errors.device)
-    return (errors.double() + price * steps[:, None]).argmin(0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from tpdm.evaluation.result import Problems, Run
 from tpdm.registry import Positive, register
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
+from tpdm.sampler.grid_file import write_table
 from tpdm.search.least_squares import searched
 from tpdm.search.levels import between
 from tpdm.search.problem import Problem
@@ -74,6 +76,9 @@ class Table(Schedule):
     def gaps(self, camp: Camp) -> dict[int, float]:
         """By the number of steps: how far above the best of several starts the next best ended."""
         return {int(n): gap for n, gap in self.found(camp).numbers.items() if gap is not None}
+
+    def leave(self, camp: Camp, path: Path) -> None:
+        write_table(path.with_suffix(".json"), {int(n): row for n, row in self.found(camp).tensors.items()})
 
     def found(self, camp: Camp) -> Found:
         def search() -> Kept:

@@ -126,6 +126,8 @@ class Arena:
         text = [told, convexity(rings[0], most), *agreement(self.gaps()), TIME]
         text += [f"{key}: {value}" for key, value in provenance().items()]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
+        for name in dict(entered.present):
+            self.camp.contestants[name].leave(self.camp, self.folder / name)
         return told
 
     def gaps(self) -> dict[int, float]:

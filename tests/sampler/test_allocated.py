@@ -1,0 +1,110 @@
+"""Steps shared out by what the first call shows."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import one_hot
+
+from tests.ideal import IdealDenoiser
+from tests.scheduler.paths import path
+from tpdm.registry import build
+from tpdm.runtime.artifact import save_artifact
+from tpdm.sampler.allocation import Allocation, padded, pooled
+from tpdm.sampler.noise import initial_noise
+from tpdm.sampler.step import ab2
+
+COUNT = 12
+NOISE = initial_noise(range(COUNT), (1, 2, 2))
+COND = torch.arange(COUNT)[:, None] % 3
+LEVELS = padded([torch.linspace(1, 0, n + 1) ** 1.5 for n in range(1, 6)])
+
+
+class Told(IdealDenoiser):
+    """Shows which of three kinds a sample is of."""
+
+    def __call__(self, x, t, cond):
+        p = super().__call__(x, t, cond)
+        return p._replace(features=replace(p.features, temb=one_hot(cond[:, 0], 3).float()))
+
+
+def denoiser(name="flow"):
+    return Told(path(name), 0.3, 0.5)
+
+
+def allocation():
+    """The error of kind k after n steps is 10^(k - n), as far as it knows."""
+    shown = denoiser()(NOISE, torch.ones(COUNT), COND).features
+    width = pooled(shown).shape[1]
+    weights = torch.zeros(width + 1, 5)
+    weights[-4:-1] = torch.arange(3.0)[:, None] * torch.log(torch.tensor(10.0))
+    weights[-1] = -torch.arange(1.0, 6) * torch.log(torch.tensor(10.0))
+    made = Allocation(LEVELS, torch.zeros(width), weights, torch.empty(5, 0))
+    return replace(made, expected=made.foreseen(shown))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    allocation().save(tmp_path / "allocation", {"step": "ab2"})
+    return tmp_path / "allocation"
+
+
+def sampler(folder, **budget):
+    return build("sampler", {"name": "allocated", "path": str(folder)}, **budget)
+
+
+@pytest.mark.parametrize("name", ["flow", "ddpm"])
+def test_each_sample_follows_the_schedule_of_its_own_number_of_steps(folder, name):
+    """Where a step costs as much as the one from 10^-1 to 10^-2 saves, kind 0 takes a step or two."""
+    trajectory = sampler(folder, cost=0.05)(denoiser(name), NOISE, COND, range(COUNT))
+    assert trajectory.nfe.tolist() == [2, 3, 4] * 4
+    t_max = trajectory.t[0, 0]
+    for t, n in zip(trajectory.t, trajectory.nfe.tolist(), strict=True):
+        torch.testing.assert_close(t, torch.nn.functional.pad(t_max * LEVELS[n - 1], (0, 0))[: len(t)])
+
+
+@settings(max_examples=30, deadline=None)
+@given(nfe=st.floats(1, 5), most=st.integers(1, 5))
+def test_a_mean_is_met_and_a_cap_is_never_passed(nfe, most):
+    """The mean is the greatest that a price leads to without passing the budget: samples of a kind go
+    together, a third of them."""
+    made = allocation()
+    if nfe > most:
+        with pytest.raises(ValueError, match=f"accepted: 1 to {most}"):
+            made.price(nfe, most)
+        return
+    taken = made.run(denoiser(), NOISE, COND, ab2, made.price(nfe, most), most).nfe
+    assert taken.max() <= most
+    assert nfe - 1 < taken.double().mean() <= nfe
+    assert (taken.sort().values == taken[COND[:, 0].argsort()]).all()  # the harder, the more
+
+
+def test_more_calls_are_never_fewer_for_any_sample():
+    made = allocation()
+    calls = [made.run(denoiser(), NOISE, COND, ab2, made.price(n, 5), 5).nfe for n in (1, 2, 2.5, 3, 4, 5)]
+    assert all((more >= fewer).all() for fewer, more in pairwise(calls))
+
+
+def test_its_folder_keeps_all_of_it(folder):
+    kept, made_by = Allocation.load(folder)
+    assert made_by["step"] == "ab2"
+    for key, value in vars(allocation()).items():
+        assert torch.equal(getattr(kept, key), value)
+
+
+def test_mistakes_are_told(folder, tmp_path):
+    with pytest.raises(ValueError, match="nfe=N or cost=C; neither"):
+        sampler(folder)
+    with pytest.raises(ValueError, match="both of them"):
+        sampler(folder, nfe=3.0, cost=0.1)
+    with pytest.raises(ValueError, match="nfe=4 is no mean of 1 to 3 steps"):
+        sampler(folder, nfe=4.0, max_nfe=3)
+    save_artifact(tmp_path / "other", {}, {"x": torch.zeros(1)})
+    with pytest.raises(ValueError, match="holds no allocation"):
+        sampler(tmp_path / "other", nfe=3.0)
+    other = IdealDenoiser(path("flow"), 0.3, 0.5)
+    with pytest.raises(ValueError, match=r"sampler\.path holds an allocation that reads .* features"):
+        sampler(folder, nfe=3.0)(other, NOISE, COND, range(COUNT))

@@ -1,0 +1,50 @@
+"""A budget shared out over samples: more steps for those that are likely to need them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tpdm.registry import build, register
+from tpdm.sampler.allocation import Allocation
+from tpdm.sampler.integrate import Step
+from tpdm.types import Condition, DenoiserLike, Scheduler, Trajectory
+
+
+@register("sampler", "allocated")
+class AllocatedSampler:
+    """Draws by an allocation, as the arena leaves it in the folder `path`: a mean of `nfe` calls, or as many
+    as are worth their price, the `cost` of a call in mean squared error; for no sample more than `max_nfe`.
+
+    The mean is met on the samples that the allocation carries with it; others come near it. Raises ValueError
+    where neither budget is given, or both are.
+    """
+
+    def __init__(
+        self, path: str, *, nfe: float | None = None, cost: float | None = None, max_nfe: int | None = None
+    ):
+        self.allocation, made_by = Allocation.load(Path(path))
+        self.step: Step = build("sampler/step", {"name": made_by["step"]})
+        self.most = min(max_nfe or self.allocation.most, self.allocation.most)
+        if nfe is not None and cost is None:
+            self.price = self.allocation.price(nfe, self.most)
+        elif cost is not None and nfe is None:
+            self.price = cost
+        else:
+            given = "neither" if nfe is None else "both"
+            raise ValueError(
+                f"sampler=allocated shares out a budget, nfe=N or cost=C; {given} of them is given"
+            )
+
+    @property
+    def title(self) -> str:
+        return "allocated"
+
+    def check(self, path: Scheduler) -> None:
+        """Every path will do."""
+
+    def __call__(
+        self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Condition, seeds: Sequence[int]
+    ) -> Trajectory:
+        return self.allocation.run(denoiser, noise, cond, self.step, self.price, self.most)
