@@ -1,7 +1,7 @@
 import pytest
 
 from tpdm.arena.standing import Ratio, Standing
-from tpdm.arena.telling import paragraph
+from tpdm.arena.telling import agreement, paragraph
 
 
 def stands(name, target, ratio, kind="adaptive", own=None, seed=None):
@@ -46,3 +46,11 @@ def test_a_baseline_that_is_not_the_best_is_told_of():
     rows = [stands("table", 6, (1, 1, 1), "static"), stands("gits", 6, (0.8, 0.7, 0.9), "static")]
     told = paragraph(rows, 1, 10, "table")
     assert "table is not the best static contestant: it is beaten by gits, with 20.0 % less error" in told
+
+
+def test_starts_that_do_not_agree_are_told_of_with_their_gap():
+    assert agreement({}) == []
+    (told,) = agreement({2: 0.0, 3: 0.004, 4: 0.009})
+    assert told.endswith("the two best end within 1 % in cost for every number of steps from 2 to 4.")
+    (told,) = agreement({2: 0.0, 3: 0.024, 4: 0.2})
+    assert told.endswith("within 1 % in cost but for these numbers of steps: 3 (2.4 %), 4 (20.0 %).")

@@ -1,6 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tpdm.runtime import plots
@@ -59,3 +63,15 @@ def test_a_gif_keeps_its_frames(tmp_path):
     plots.png(Image.new("L", (4, 4), 7), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as read:
         assert read.getpixel((0, 0)) == 7
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_names_lie_apart_in_their_order_and_beside_the_axes(heights):
+    moved = plots.spread(sorted(heights), 0.04)
+    assert all(above - below > 0.0399 for below, above in pairwise(moved))
+    assert moved[-1] <= 1
+    assert moved[0] >= min(min(heights), 1 - 0.04 * len(heights)) - 1e-9
+
+
+def test_names_that_have_room_stay_where_they_are():
+    assert plots.spread([0.1, 0.5, 0.9], 0.04) == [0.1, 0.5, 0.9]

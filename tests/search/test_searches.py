@@ -1,5 +1,6 @@
 """What every search holds to, and what each one is known to find."""
 
+import math
 from itertools import combinations, pairwise
 
 import pytest
@@ -102,6 +103,14 @@ def test_between_valleys_all_samples_decide(monkeypatch):
     assert torch.equal(cheapest(problem, [other, flat], 1, 10).levels, best)
     near = other + torch.tensor([0.0, 0.01, 0.0, 0.0])
     assert torch.equal(cheapest(problem, [near, other], 1, 10).levels, near)  # of one valley, as the few say
+
+
+@pytest.mark.parametrize(("costs", "gap"), [((2.0, 3.0), 0.5), ((3.0, 2.0), 0.5), ((2.0, math.inf), None)])
+def test_the_gap_is_by_how_much_the_second_of_two_starts_is_worse(monkeypatch, costs, gap):
+    problem, starts = curved(count=60), [uniform(3), uniform(3) ** 1.3]
+    ends = {id(start): cost for start, cost in zip(starts, costs, strict=True)}
+    monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Found(start, ends[id(start)]))
+    assert cheapest(problem, starts, 1, 10).gap == gap
 
 
 def test_a_denoiser_that_answers_nonsense_has_no_best_schedule():

@@ -9,7 +9,7 @@ from functools import cache
 from tpdm.evaluation.result import Problems, Run
 
 COARSE = 7  # places of the knob, equal ratios apart, that every target starts from
-FINER, NEAR = 4, 0.005  # how often at most it is turned on from there, and how near is enough
+FINER, NEAR = 4, 0.01  # how often at most it is turned on from there, and how near is enough
 
 
 class Dial:

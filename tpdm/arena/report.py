@@ -56,14 +56,19 @@ def schedules(rings: Sequence[Ring], pooled: Sequence[Standing]) -> dict[str, An
 
 
 def curves(pooled: Sequence[Standing], x: str, ring: Ring) -> list[Curve]:
-    """A curve for each contestant, the baseline and those that adapt by themselves brought out."""
-    made = []
+    """A curve for each contestant; the baseline, bounds and those that adapt by themselves have a look, which
+    is the same whoever else is shown."""
+    camp, made = ring.camp, []
+    shown = [
+        name
+        for name, one in camp.contestants.items()
+        if name == camp.baseline or one.kind == "bound" or (one.kind == "adaptive" and not one.leans_on())
+    ]
     for name in dict.fromkeys(row.contestant for row in pooled):
         rows = [row for row in pooled if row.contestant == name and getattr(row, x) is not None]
         if rows:
             rows.sort(key=lambda row: row.target)
             points = [getattr(row, x) for row in rows], [row.mse for row in rows]
-            alone = rows[0].kind == "adaptive" and not ring.camp.contestants[name].leans_on()
-            shown = name == ring.camp.baseline or alone
-            made.append(Curve(name, *points, bold=shown, dashed=rows[0].kind == "bound"))
+            look = shown.index(name) if name in shown else None
+            made.append(Curve(name, *points, look, dashed=rows[0].kind == "bound"))
     return made

@@ -18,7 +18,7 @@ from tpdm.registry import Positive, register
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
 from tpdm.sampler.grid_file import write_table
-from tpdm.search.least_squares import searched
+from tpdm.search.least_squares import DOWN, EACH, searched
 from tpdm.search.levels import between
 from tpdm.search.problem import Problem
 from tpdm.types import Condition, Trajectory
@@ -49,7 +49,7 @@ class Searched(Schedule):
         return found.tensors["levels"], found.seconds
 
 
-CALLS = 33  # of a table's search: for each iteration, and by the cube of its largest number of steps
+CALLS, AGAIN = 1.5, 0.5  # of a table's search, by the cube of its steps; what each iteration adds
 
 
 @register("arena", "table")
@@ -64,7 +64,9 @@ class Table(Schedule):
     iterations: Positive[int]
 
     def finding(self, camp: Camp, targets: Sequence[int]) -> int:
-        return CALLS * self.iterations * self.largest**3
+        samples = min(camp.sets.sizes.search, DOWN)
+        slopes = samples * min(self.largest, EACH) ** 2 * self.largest
+        return round((CALLS + AGAIN * self.iterations) * slopes)
 
     def absent(self, camp: Camp, target: int) -> str | None:
         return None if target <= self.largest else f"its table ends at {self.largest} steps"

@@ -38,6 +38,8 @@ STYLE = {
     "lines.solid_capstyle": "round",
 }
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
+MARKERS = "os^DvPX"
+LABEL = 0.025  # of the axes' height, from a small name to the next
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
 Given = ParamSpec("Given")
@@ -197,7 +199,7 @@ class Curve(NamedTuple):
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    bold: bool
+    look: int | None  # which colour and marker, the same in every picture; None is pale
     dashed: bool
 
 
@@ -205,30 +207,62 @@ class Curve(NamedTuple):
 def pareto(
     series: Sequence[Curve], xlabel: str, ylabel: str, ticks: Sequence[float] | None = None
 ) -> Image.Image:
-    """Quality against price, both logarithmic: bold and dashed ones in colour, the others pale, named where
-    they end. `ticks` are the prices that are written below the axis."""
+    """Quality against price, both logarithmic: those with a look in colour, the others pale and named beside
+    the axes, in the order of their ends. `ticks` are the prices that are written below the axis."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     axes = _axes("", xlabel, ylabel, (10.8, 6.4))
-    colours, markers = cycle(OKABE_ITO), cycle("os^DvPX")
-    for curve in sorted(series, key=lambda curve: curve.bold):
-        if curve.bold or curve.dashed:
-            look: dict[str, Any] = {"color": next(colours), "marker": next(markers), "label": curve.name}
-            axes.plot(curve.x, curve.y, linewidth=2, linestyle="--" if curve.dashed else "-", **look)
-            continue
+    pale = [curve for curve in series if curve.look is None]
+    for curve in pale:
         axes.plot(curve.x, curve.y, color="#AAAAAA", linewidth=0.9)
-        end = (curve.x[-1], curve.y[-1])
-        axes.annotate(curve.name, end, (4, 0), textcoords="offset points", fontsize=8, color="#777777")
+    for curve in series:
+        if curve.look is not None:
+            look: dict[str, Any] = {"color": OKABE_ITO[curve.look % len(OKABE_ITO)], "label": curve.name}
+            marker = MARKERS[(curve.look + curve.look // len(OKABE_ITO)) % len(MARKERS)]
+            style = "--" if curve.dashed else "-"
+            axes.plot(curve.x, curve.y, linewidth=2, linestyle=style, marker=marker, **look)
     axes.set(xscale="log", yscale="log")
     if ticks is not None:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
-    axes.margins(x=0.09)
+    axes.margins(x=0.03)
+    _name_ends(axes, pale)
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.legend(loc="outside right upper")
     return _picture(axes)
+
+
+def _name_ends(axes: Axes, series: Sequence[Curve]) -> None:
+    """Names to the right of the axes, each with a thin line to where its curve ends; none on another."""
+    low, high = np.log(axes.get_ylim())
+    ends = sorted(series, key=lambda curve: curve.y[-1])
+    heights = spread([float((np.log(curve.y[-1]) - low) / (high - low)) for curve in ends], LABEL)
+    for curve, height in zip(ends, heights, strict=True):
+        axes.annotate(
+            curve.name,
+            (curve.x[-1], curve.y[-1]),
+            (1.02, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color="#666666",
+            arrowprops={"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+        )
+
+
+def spread(heights: Sequence[float], apart: float) -> list[float]:
+    """Rising numbers moved until neighbours are so far apart, and as little as that takes upwards; the last
+    stays at 1 or below."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + apart) if moved else height)
+    highest = 1.0
+    for k in reversed(range(len(moved))):
+        moved[k] = min(moved[k], highest)
+        highest = moved[k] - apart
+    return moved
 
 
 def gif(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = 250) -> None:

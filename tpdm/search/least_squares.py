@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Positive, register
+from tpdm.runtime.progress import Progress
 from tpdm.search.levels import Table, between, delayed, fall, logits_of, stretched, uniform
 from tpdm.search.problem import Levels, Problem, Walk
 
@@ -29,13 +30,14 @@ def least_squares(problem: Problem, num_steps: int, /, iterations: Positive[int]
     return table(problem, num_steps, iterations)[num_steps]
 
 
-def table(problem: Problem, num_steps: int, iterations: int) -> Table:
+def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> Table:
     """What is searched, and between that a mean of the shapes on both sides."""
-    return between({n: found.levels for n, found in searched(problem, num_steps, iterations).items()})
+    best = searched(problem, num_steps, iterations, silent)
+    return between({n: found.levels for n, found in best.items()})
 
 
 @torch.no_grad()
-def searched(problem: Problem, num_steps: int, iterations: int) -> dict[int, Found]:
+def searched(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> dict[int, Found]:
     """The best schedule of numbers of steps from 1 to `num_steps`, by its N: of every one up to EACH.
 
     Searched upwards, from the shape of fewer steps and several others; then downwards, from what was found
@@ -45,13 +47,18 @@ def searched(problem: Problem, num_steps: int, iterations: int) -> dict[int, Fou
     """
     counts = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
     best = {1: Found(uniform(1), problem.cost(uniform(1)).item())}
-    for below, n in pairwise([1, *counts]):
-        best[n] = cheapest(problem, beginnings(best[below].levels, n), iterations, UP)
-    above = None
-    for n in reversed(counts):
-        starts = [best[n].levels] + ([] if above is None else [stretched(best[above].levels, n)])
-        best[n] = cheapest(problem, starts, iterations, DOWN)._replace(gap=best[n].gap)
-        above = n if n <= EACH else None
+    with Progress(2 * len(counts), "schedules", silent=silent) as progress:
+        for below, n in pairwise([1, *counts]):
+            best[n] = cheapest(problem, beginnings(best[below].levels, n), iterations, UP)
+            progress.advance(steps=str(n), mse=best[n].cost)
+        above = None
+        for n in reversed(counts):
+            starts = [best[n].levels] + ([] if above is None else [stretched(best[above].levels, n)])
+            found = cheapest(problem, starts, iterations, DOWN)
+            gaps = [gap for gap in (best[n].gap, found.gap) if gap is not None]
+            best[n] = found._replace(gap=min(gaps) if gaps else None)
+            progress.advance(steps=str(n), mse=found.cost)
+            above = n if n <= EACH else None
     return best
 
 
@@ -72,7 +79,7 @@ def beginnings(below: Levels, num_steps: int) -> list[Levels]:
 class Found(NamedTuple):
     levels: Levels
     cost: float
-    gap: float | None = None  # by what share of the cost the next best of several starts ended above the best
+    gap: float | None = None  # by what share of the cost the next best of several starts ends above the best
 
 
 def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, samples: int) -> Found:
