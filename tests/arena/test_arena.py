@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tests.arena.parts import CONTESTANTS, arena
 from tests.runs import ended, started
 from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
+from tpdm.arena.controlled import Controlled
 from tpdm.sampler import grid
 
 
@@ -238,6 +240,15 @@ def test_a_budget_is_met_on_the_matching_set(ring, monkeypatch):
     assert asked == [camp.sets.matching]
     assert asked[0].target.isnan().all()
     assert not set(camp.sets.matching.seeds) & set(ring.evaluation.seeds)
+
+
+def test_knobs_of_two_of_a_kind_are_turned_apart(tmp_path):
+    """They have one label, and each its own step that is the first."""
+    two = {f"first_{first}": partial(Controlled, first, 12, 0.01) for first in (0.2, 0.8)}
+    ring = arena(tmp_path, contestants={"table": CONTESTANTS["table"], **two}, seeds=[0]).ring(0)
+    together = [ring.camp.contestants[name].enter(ring, 3).found for name in two]
+    alone = arena(tmp_path / "alone", contestants={"table": CONTESTANTS["table"], **two}, seeds=[0]).ring(0)
+    assert alone.camp.contestants["first_0.8"].enter(alone, 3).found == together[1] != together[0]
 
 
 def test_whoever_leans_on_another_is_played_again_where_that_one_changes(played):

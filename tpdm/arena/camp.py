@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,9 +108,10 @@ class Camp:
         self, label: str, key: Key, run_at: Callable[[float], Run], between: tuple[float, float], target: int
     ) -> Found:
         """`knob`: where `run_at` makes a mean of `target` calls on the matching set, or comes nearest."""
-        dial = self._dials.setdefault(label, Dial(run_at, self.sets.matching, *between))
+        whose = {**key, "knob": between}
+        dial = self._dials.setdefault(json.dumps(whose), Dial(run_at, self.sets.matching, *between))
         turn = lambda: Kept({"knob": dial.turn(target)}, {})  # noqa: E731
-        return self.found(f"{label}_knob_{target}", {**key, "knob": between, "target": target}, turn)
+        return self.found(f"{label}_knob_{target}", {**whose, "target": target}, turn)
 
     def turning(self, targets: Sequence[int]) -> int:
         """About how many denoiser calls `matched` makes for these budgets."""

@@ -15,7 +15,6 @@ from tpdm.arena.store import described
 from tpdm.evaluation.result import Run
 from tpdm.registry import Positive, Range, register
 from tpdm.sampler.error_controlled import ErrorControlledSampler
-from tpdm.sampler.integrate import name_of
 from tpdm.types import Condition, Trajectory
 
 TOLERANCES = (1e-4, 3.0)  # of a step's error, from the most calls to the fewest
@@ -24,18 +23,11 @@ TOLERANCES = (1e-4, 3.0)  # of a step's error, from the most calls to the fewest
 @register("arena", "controlled")
 @dataclass(frozen=True)
 class Controlled(Contestant):
-    """sampler=error_controlled with the run's own step, at the tolerance that meets the budget.
-
-    A step's error is how far it lands from a first-order one, so that a run which steps by DDIM has none.
-    """
+    """sampler=error_controlled with the run's own step, at the tolerance that meets the budget."""
 
     first: Annotated[float, Range(above=0, below=1)]
     max_steps: Positive[int]
     t_min: Annotated[float, Range(above=0, below=1)]
-
-    def absent(self, camp: Camp, target: int) -> str | None:
-        blind = name_of(camp.runner.step) == "ddim"
-        return "the run's own step, ddim, has no error that it could see" if blind else None
 
     def finding(self, camp: Camp, targets: Sequence[int]) -> int:
         return camp.turning(targets)

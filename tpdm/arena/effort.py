@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tpdm.arena.camp import Camp
 from tpdm.arena.timing import Timed
 
-HOURS_ARE_LONG = 1
+LONG_S = 3600  # from here on smaller sizes are named
 SMALLER = "suite.seeds=[0] suite.targets=[4,8] suite.search=256 suite.learning=1024 suite.evaluation=256"
 
 
@@ -30,4 +30,4 @@ def in_words(calls: int, rate: float, processes: int) -> str:
     took = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.1f} minutes"
     each = f", {processes} processes" if processes > 1 else ""
     told = f"suite=arena: about {calls:,} denoiser calls, {rate:,.1f} a second here{each}: {took}"
-    return f"{told}. Smaller: {SMALLER}" if seconds > 3600 * HOURS_ARE_LONG else told
+    return f"{told}. Smaller: {SMALLER}" if seconds > LONG_S else told

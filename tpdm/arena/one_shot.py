@@ -39,8 +39,8 @@ class OneShot(Contestant):
     every schedule makes at the same place, so that reading costs no call. It starts at the baseline's
     schedule, and is trained on `learning` for each N by itself, by the gradient of the error through the
     solver and the draw. That came closer to what is best for each condition than REINFORCE with siblings
-    (`rloo`) did on more trajectories, and the more so the more steps there are. The mean error is what
-    counts and what is trained on: with its logarithm most samples gain a little, and the worst lose more.
+    (`rloo`) did on more trajectories, and the more so the more steps there are. What counts and is trained on
+    is the mean error of a batch: by each sample's logarithm most gain a little, and the worst lose more.
 
     A share of `learning` is held out. Where the gain there is no larger than chance may have made it, the
     baseline's schedule is played.
@@ -95,7 +95,7 @@ class OneShot(Contestant):
             for k in range(self.updates):
                 error = parts[k % len(parts)].cost(falling(plan(shown[k % len(parts)]).rsample()))
                 optimizer.zero_grad()
-                loss = error.log()  # so that hard parts weigh no more than easy ones
+                loss = error.log()  # of the mean, so that hard batches weigh no more than easy ones
                 loss.backward(inputs=list(plan.parameters()))
                 optimizer.step()
                 rate.step()

@@ -71,12 +71,14 @@ class Ring:
         return self.played(self.camp.baseline, num_steps)
 
     def static_around(self, mean: float) -> tuple[Outcome, Outcome, float]:
-        """The baseline at the whole numbers of steps around a mean, and how far the mean is on the way."""
+        """The baseline with as many whole steps as a mean holds and with one more, and how far the mean is on
+        the way; twice its longest where the mean lies beyond."""
         low = max(1, math.floor(mean))
-        over = mean - low
-        if over == 0 or self.camp.absence(self.camp.baseline, low + 1):
+        while self.camp.absence(self.camp.baseline, low):
+            low -= 1
+        if self.camp.absence(self.camp.baseline, low + 1):
             return self.static(low), self.static(low), 0.0
-        return self.static(low), self.static(low + 1), over
+        return self.static(low), self.static(low + 1), mean - low
 
 
 def weighted(weights: list[float], values: list[Tensor]) -> Tensor:

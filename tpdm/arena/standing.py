@@ -108,11 +108,9 @@ def against_static(rings: Sequence[Ring], outcomes: Sequence[Outcome]) -> Ratio:
     """Each seed's baseline stands at the contestant's own mean calls there, also in every drawing."""
 
     def below(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Float[Tensor, "D"]:
-        whole = outcome.nfe.double().mean().item()
-        low, high, over = ring.static_around(whole)
-        if over == 0:
-            return shares @ low.error.double()
-        further = over + shares @ outcome.nfe.double() - whole
+        nfe = outcome.nfe.double()
+        low, high, over = ring.static_around(nfe.mean().item())
+        further = over + shares @ (nfe - nfe.mean())  # exactly 0 where all take the same whole number
         return (1 - further) * (shares @ low.error.double()) + further * (shares @ high.error.double())
 
     return ratio(rings, outcomes, below)
@@ -136,7 +134,8 @@ def ratio(rings: Sequence[Ring], outcomes: Sequence[Outcome], below: Any) -> Rat
     parts = []
     for ring, outcome in zip(rings, outcomes, strict=True):
         size = len(outcome.error)
-        shares = torch.cat([torch.full((1, size), 1 / size), resampled(size, DRAWS, ring.seed)]).double()
+        all_alike = torch.full((1, size), 1 / size, dtype=torch.float64)
+        shares = torch.cat([all_alike, resampled(size, DRAWS, ring.seed)])
         parts.append((shares @ outcome.error.double(), below(ring, outcome, shares)))
     above, under = (torch.stack(side).sum(0) for side in zip(*parts, strict=True))
     value, drawn = (above / under)[0].item(), (above / under)[1:]

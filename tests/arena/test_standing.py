@@ -1,0 +1,51 @@
+"""Ratios to the baseline, whose error is known and falls by the same with every step."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.arena.parts import CONTESTANTS, arena
+from tpdm.arena.contestant import Outcome
+from tpdm.arena.ring import Ring
+from tpdm.arena.standing import against_static
+
+SIZE, LONGEST = 40, 9
+
+
+def outcome(nfe):
+    """Every call takes 1 off an error of 10."""
+    nfe = torch.as_tensor(nfe).expand(SIZE).float()
+    return Outcome(nfe, 10 - nfe, torch.zeros(SIZE, 1), {}, {}, 0.0)
+
+
+@pytest.fixture
+def ring(monkeypatch):
+    absent = {"absence": lambda name, n: None if n <= LONGEST else "too long"}
+    monkeypatch.setattr(Ring, "static", lambda ring, n: outcome(n))
+    return Ring(0, SimpleNamespace(baseline="table", **absent), None, None)
+
+
+@pytest.mark.parametrize("mean", [3, 3.05, 3.5])
+def test_in_every_drawing_the_baseline_has_the_calls_that_were_drawn(ring, mean):
+    """Also where the mean of all is whole, and that of a drawing is not."""
+    nfe = torch.full((SIZE,), 2)
+    nfe[: round((mean - 2) * SIZE / 2)] = 4
+    assert nfe.float().mean() == pytest.approx(mean)
+    assert against_static([ring], [outcome(nfe)]) == pytest.approx((1, 1, 1), abs=1e-12)
+
+
+def test_whoever_does_as_the_baseline_does_is_worth_exactly_as_much(ring):
+    assert against_static([ring], [outcome(3)]) == (1, 1, 1)
+
+
+def test_calls_beyond_the_longest_baseline_are_held_against_that(ring):
+    assert against_static([ring], [outcome(LONGEST - 0.75)]) == pytest.approx((1, 1, 1))
+    for nfe in (LONGEST, LONGEST + 0.5, LONGEST + 2.5):
+        low, high, over = ring.static_around(nfe)
+        assert (low.nfe[0], high.nfe[0], over) == (LONGEST, LONGEST, 0)
+
+
+def test_a_table_has_an_end(tmp_path):
+    one = arena(tmp_path, contestants={"table": CONTESTANTS["table"]}, seeds=[0]).ring(0)
+    assert one.static_around(11.2)[0] is one.static(8)
