@@ -173,22 +173,22 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptFeatures:
     """Features of the steps of a rollout, each stored once: choosing some of them copies nothing."""
 
     steps: list[Features]  # of each step, the rows that drew
     rows: Int[Tensor, "R"]  # which of all those, counted through the steps; ascending
 
     @staticmethod
-    def whole(steps: list[Features]) -> Kept:
+    def whole(steps: list[Features]) -> KeptFeatures:
         count = sum(len(step.temb) for step in steps)
-        return Kept(steps, torch.arange(count, device=steps[0].temb.device))
+        return KeptFeatures(steps, torch.arange(count, device=steps[0].temb.device))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows) -> Kept:
-        return Kept(self.steps, self.rows[rows])
+    def __getitem__(self, rows) -> KeptFeatures:
+        return KeptFeatures(self.steps, self.rows[rows])
 
     def read(self) -> Features:
         """The rows as one batch."""
@@ -235,7 +235,9 @@ class Rollout:
     ratio: Float[Tensor, "B K"]  # the action, t_next / t as drawn; 1 where nothing was drawn
     log_prob: Float[Tensor, "B K"]  # 0 where nothing was drawn
     drawn: Bool[Tensor, "B K"]  # alive, and not the forced last step
-    features: Kept | None  # what the predictor keeps of the rows of `drawn`, step-major: R = drawn.sum()
+    features: (
+        KeptFeatures | None
+    )  # what the predictor keeps of the rows of `drawn`, step-major: R = drawn.sum()
     cost: Float[Tensor, "B"] | None = None  # of a step, as the predictor was told it; None: it was not
 
 

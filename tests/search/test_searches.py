@@ -16,7 +16,7 @@ from tpdm.search import least_squares
 from tpdm.search.brute_force import brute_force
 from tpdm.search.dynamic import fine, gits, oss, shortest_path
 from tpdm.search.ld3 import ld3
-from tpdm.search.least_squares import Found, cheapest, refined, slopes, table
+from tpdm.search.least_squares import Minimum, cheapest, refined, slopes, table
 from tpdm.search.levels import fall, uniform
 from tpdm.search.sharpness import sharpness
 
@@ -97,7 +97,7 @@ def test_more_steps_cost_less_and_no_start_is_better():
 def test_between_valleys_all_samples_decide(monkeypatch):
     problem, flat = curved(count=60), uniform(3)
     other = torch.tensor([1.0, 0.9, 0.5, 0.0])
-    monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Found(start, float(start is flat)))
+    monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Minimum(start, float(start is flat)))
     best = min([flat, other], key=lambda levels: problem.cost(levels).item())
     assert torch.equal(cheapest(problem, [flat, other], 1, 10).levels, best)
     assert torch.equal(cheapest(problem, [other, flat], 1, 10).levels, best)
@@ -109,7 +109,7 @@ def test_between_valleys_all_samples_decide(monkeypatch):
 def test_the_gap_is_by_how_much_the_second_of_two_starts_is_worse(monkeypatch, costs, gap):
     problem, starts = curved(count=60), [uniform(3), uniform(3) ** 1.3]
     ends = {id(start): cost for start, cost in zip(starts, costs, strict=True)}
-    monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Found(start, ends[id(start)]))
+    monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Minimum(start, ends[id(start)]))
     assert cheapest(problem, starts, 1, 10).gap == gap
 
 

@@ -14,7 +14,7 @@ from tests.trainer.parts import make_stage
 from tests.trainer.test_denoiser import trainer_of
 from tpdm import train
 from tpdm.optimizer import adam
-from tpdm.trainer.lr_find import Found, range_test, rising, suggested
+from tpdm.trainer.lr_find import RangeTest, range_test, rising, suggested
 
 ADAM = partial(adam, lr=1.0, betas=(0.9, 0.99), schedule="cosine", warmup=5, hold=0.0, final=0.0)
 
@@ -87,7 +87,7 @@ def test_too_few_rates_suggest_nothing(count):
 
 def test_the_plot_marks_the_suggestion():
     lr, loss = list(np.logspace(-6, 0, 20)), list(np.linspace(2, 1, 20))
-    left, right = (np.asarray(Found(lr, loss, at).plot()) for at in (1e-5, 1e-1))
+    left, right = (np.asarray(RangeTest(lr, loss, at).plot()) for at in (1e-5, 1e-1))
     assert (left != right).any()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tpdm.evaluation.records import Record, Records, finite
 from tpdm.runtime.page import document, embedded, gallery, table, thumbnail
-from tpdm.runtime.plots import Measured, against_calls, schedules
+from tpdm.runtime.plots import Estimate, against_calls, schedules
 from tpdm.runtime.rows import as_csv
 
 SHOWN = 32  # prompts whose images the page shows
@@ -38,10 +38,10 @@ class Comparison:
         """The predictor's."""
         return next(iter(self.of.values()))
 
-    def measured(self, schedule: str, reward: str) -> Measured:
+    def measured(self, schedule: str, reward: str) -> Estimate:
         """Mean calls, mean reward and its standard error, over the images that were judged."""
         records = self.of[schedule]
-        return Measured(fmean(r.nfe for r in records), *mean_and_error([r.scores[reward] for r in records]))
+        return Estimate(fmean(r.nfe for r in records), *mean_and_error([r.scores[reward] for r in records]))
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each schedule."""

@@ -45,7 +45,7 @@ Colour = str | tuple[float, ...]
 Given = ParamSpec("Given")
 
 
-class Measured(NamedTuple):
+class Estimate(NamedTuple):
     """A mean number of denoiser calls, a mean there, and its standard error; NaN where it is not known."""
 
     nfe: float
@@ -179,7 +179,7 @@ def curves(
 
 
 @styled
-def against_calls(series: Mapping[str, Sequence[Measured]], ylabel: str) -> Image.Image:
+def against_calls(series: Mapping[str, Sequence[Estimate]], ylabel: str) -> Image.Image:
     """Each one's means against the calls they took, as a line where there are several, with error bars."""
     axes = _axes("", "denoiser calls (NFE)", ylabel)
     for (name, points), colour in zip(series.items(), cycle(OKABE_ITO), strict=False):

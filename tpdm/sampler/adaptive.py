@@ -16,7 +16,7 @@ from tpdm.types import (
     Condition,
     DenoiserLike,
     Features,
-    Kept,
+    KeptFeatures,
     Prediction,
     Rollout,
     TimePredictor,
@@ -105,7 +105,7 @@ class AdaptiveSampler:
         bounds = (min(self.max_steps, self.max_nfe or self.max_steps), self.t_min, self.end == "residual")
         trajectory = integrate(denoiser, noise, cond, next_time, self.step, *bounds)
         k = trajectory.alive.shape[1]
-        features = Kept.whole(kept) if kept else None
+        features = KeptFeatures.whole(kept) if kept else None
         return Rollout(trajectory, ratio[:, :k], log_prob[:, :k], drawn[:, :k], features, cost)
 
 

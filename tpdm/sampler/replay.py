@@ -10,7 +10,7 @@ from torch.distributions import Beta
 from torch.utils.checkpoint import checkpoint
 
 from tpdm.sampler.adaptive import asked
-from tpdm.types import Kept, Rollout, TimePredictor, Trajectory
+from tpdm.types import KeptFeatures, Rollout, TimePredictor, Trajectory
 
 
 class Replay(nn.Module):
@@ -34,7 +34,9 @@ class Replay(nn.Module):
         log_prob = dist.log_prob(rollout.ratio[row, step])
         return dist, log_prob.new_zeros(len(rollout.ratio)).index_add(0, row, log_prob)
 
-    def score(self, kept: Kept, t: Float[Tensor, "R"], cost: Tensor | None, row: Int[Tensor, "R"]) -> Beta:
+    def score(
+        self, kept: KeptFeatures, t: Float[Tensor, "R"], cost: Tensor | None, row: Int[Tensor, "R"]
+    ) -> Beta:
         if self.rows is None or len(t) <= self.rows:
             return asked(self.predictor, kept.read(), t, cost, row)
         parts = [slice(start, start + self.rows) for start in range(0, len(t), self.rows)]
@@ -45,7 +47,7 @@ class Replay(nn.Module):
         concentration1, concentration0 = (torch.cat(each) for each in zip(*read, strict=True))
         return Beta(concentration1, concentration0, validate_args=False)
 
-    def concentrations(self, kept: Kept, *told: Any) -> tuple[Tensor, Tensor]:
+    def concentrations(self, kept: KeptFeatures, *told: Any) -> tuple[Tensor, Tensor]:
         dist = asked(self.predictor, kept.read(), *told)
         return dist.concentration1, dist.concentration0
 

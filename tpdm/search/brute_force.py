@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 
 from tpdm.registry import Positive, register
+from tpdm.sampler.grid import Levels
 from tpdm.search.levels import uniform
-from tpdm.search.problem import Levels, Problem
+from tpdm.search.problem import Problem
 
 MOST = 100_000  # schedules that are tried
 

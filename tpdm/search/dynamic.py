@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Positive, register
+from tpdm.sampler.grid import Levels
 from tpdm.search.levels import uniform
-from tpdm.search.problem import Levels, Problem, Walk
+from tpdm.search.problem import Problem, Walk
 
 EVENLY = 128  # samples whose distances are averaged: no schedule is fitted to their tail
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from tpdm.registry import Positive, register
+from tpdm.sampler.grid import Levels
 from tpdm.search.levels import fall
-from tpdm.search.problem import Levels, Problem
+from tpdm.search.problem import Problem
 
 
 @register("search", "ld3")

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tpdm.registry import Positive, register
 from tpdm.runtime.progress import Progress
+from tpdm.sampler.grid import Levels
 from tpdm.search.levels import Table, between, delayed, fall, logits_of, stretched, uniform
-from tpdm.search.problem import Levels, Problem, Walk
+from tpdm.search.problem import Problem, Walk
 
 SEVERAL = 8  # steps up to which uniform schedules are starts, too; beyond, the neighbours are enough
 UP, DOWN = 64, 128  # samples that a search walks with, chosen anew for each N to stand for all
@@ -37,7 +38,7 @@ def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True
 
 
 @torch.no_grad()
-def searched(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> dict[int, Found]:
+def searched(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> dict[int, Minimum]:
     """The best schedule of numbers of steps from 1 to `num_steps`, by its N: of every one up to EACH.
 
     Searched upwards, from the shape of fewer steps and several others; then downwards, from what was found
@@ -46,7 +47,7 @@ def searched(problem: Problem, num_steps: int, iterations: int, silent: bool = T
     FloatingPointError where no schedule has a finite cost.
     """
     counts = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
-    best = {1: Found(uniform(1), problem.cost(uniform(1)).item())}
+    best = {1: Minimum(uniform(1), problem.cost(uniform(1)).item())}
     with Progress(2 * len(counts), "schedules", silent=silent) as progress:
         for below, n in pairwise([1, *counts]):
             best[n] = cheapest(problem, beginnings(best[below].levels, n), iterations, UP)
@@ -76,13 +77,13 @@ def beginnings(below: Levels, num_steps: int) -> list[Levels]:
     return starts
 
 
-class Found(NamedTuple):
+class Minimum(NamedTuple):
     levels: Levels
     cost: float
     gap: float | None = None  # by what share of the cost the next best of several starts ends above the best
 
 
-def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, samples: int) -> Found:
+def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, samples: int) -> Minimum:
     """The best of where these starts lead, by so many samples that stand for all; all choose the valley.
 
     The few were drawn by the errors of the first start. Of its own valley they say what all do to a percent,
@@ -94,27 +95,27 @@ def cheapest(problem: Problem, starts: Sequence[Levels], iterations: int, sample
         raise FloatingPointError(f"no schedule of {len(starts[0]) - 1} steps that was met has a finite cost")
     valleys = apart(ends)
     if len(valleys) > 1 and few is not problem:
-        valleys = [Found(found.levels, problem.cost(found.levels).item()) for found in valleys]
+        valleys = [Minimum(found.levels, problem.cost(found.levels).item()) for found in valleys]
     return min(valleys, key=lambda found: found.cost)._replace(gap=lead(ends))
 
 
-def lead(ends: Sequence[Found]) -> float | None:
+def lead(ends: Sequence[Minimum]) -> float | None:
     """By what share of the cost the second of these ends lies above the first; None without a finite one."""
     if len(ends) < 2 or not 0 < ends[0].cost <= ends[1].cost < torch.inf:
         return None
     return ends[1].cost / ends[0].cost - 1
 
 
-def apart(ends: Sequence[Found]) -> list[Found]:
+def apart(ends: Sequence[Minimum]) -> list[Minimum]:
     """The best end of each valley, where `ends` rise in cost."""
-    valleys: list[Found] = []
+    valleys: list[Minimum] = []
     for end in ends:
         if all((end.levels - other.levels).abs().max() > APART for other in valleys):
             valleys.append(end)
     return valleys
 
 
-def refined(problem: Problem, start: Levels, iterations: int) -> Found:
+def refined(problem: Problem, start: Levels, iterations: int) -> Minimum:
     """Levenberg-Marquardt (Marquardt 1963) over the logits of the shares that each step takes."""
     logits, walks = logits_of(start), problem.follow(start)
     cost, damping = problem.error(walks[-1].x), DAMPING
@@ -134,7 +135,7 @@ def refined(problem: Problem, start: Levels, iterations: int) -> Found:
         cost = problem.error(walks[-1].x)
         if cost > (1 - ENOUGH) * before:
             break
-    return Found(fall(logits), cost.item())
+    return Minimum(fall(logits), cost.item())
 
 
 def normal_equations(

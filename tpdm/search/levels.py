@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tpdm.search.problem import Levels
+from tpdm.sampler.grid import Levels
 
 Table = dict[int, Levels]  # N: a schedule of N steps
 SHORT = 0.03  # of the way

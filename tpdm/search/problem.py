@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tpdm.sampler.grid import Levels
 from tpdm.sampler.integrate import Step
 from tpdm.sampler.step import Past, remember
 from tpdm.scheduler.path import by_noise_level, expand, retimed
 from tpdm.types import Condition, DenoiserLike
 
-Levels = Float[Tensor, "N+1"]
-Level = float | Float[Tensor, ""]
+Level = float | Float[Tensor, ""] | Float[Tensor, "B"]  # the same for all samples, or each one's own
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Walk:
 
 
 class Problem:
-    """The same levels for every sample; they fall from 1, where the path begins, to 0.
+    """Levels fall from 1, where the path begins, to 0. A search looks for those that are the same for all.
 
     `target` is where the exact ODE from `noise` ends, and the mean squared distance to it is what a schedule
     costs, of samples that may weigh differently. Nothing here turns gradients off: a cost has one in its

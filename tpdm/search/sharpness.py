@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import Fraction, Positive, register
+from tpdm.sampler.grid import Levels
 from tpdm.search.dynamic import EVENLY, fine
-from tpdm.search.problem import Levels, Problem
+from tpdm.search.problem import Problem
 
 
 @register("search", "sharpness")

@@ -31,8 +31,8 @@ from tpdm.runtime.provenance import provenance
 from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import each, one_thread
 from tpdm.sampler.fixed import FixedSampler
-from tpdm.sampler.grid import Grid
-from tpdm.search.problem import Levels, Problem
+from tpdm.sampler.grid import Grid, Levels
+from tpdm.search.problem import Problem
 from tpdm.types import Condition, DataShape
 
 FOLDER, KEPT = "arena", "kept"

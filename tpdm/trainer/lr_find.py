@@ -23,7 +23,7 @@ LEAST = 10  # rates, for a curve to have a slope
 WINDOW = 0.1  # of the steps, over which the curve is smoothed
 
 
-class Found(NamedTuple):
+class RangeTest(NamedTuple):
     """The curve as far as the loss was a number and not far above its best, and the rate that it suggests."""
 
     lr: list[float]
@@ -56,7 +56,7 @@ def rising(make: Callable[..., Optimizer], lr_min: float, lr_max: float) -> Call
     return optimizer
 
 
-def range_test(trainer: DenoiserTrainer) -> Found:
+def range_test(trainer: DenoiserTrainer) -> RangeTest:
     """Takes `max_steps` steps of a trainer whose rate is `rising`, fewer where the loss leaves its best.
 
     The weights are put back. Raises ValueError where that was too soon, or the loss fell nowhere.
@@ -78,7 +78,7 @@ def range_test(trainer: DenoiserTrainer) -> Found:
             stage.report(step, {"loss": losses[-1], "lr": lrs[-1]}, {"loss": losses[-1]})
             trainer.descend()
     trainer.backbone.load_state_dict(before)
-    return Found(lrs, losses, suggested(lrs, losses))
+    return RangeTest(lrs, losses, suggested(lrs, losses))
 
 
 def check_rates(lr_min: float, lr_max: float, num_steps: int) -> None:
