@@ -229,3 +229,7 @@ def test_the_published_predictor_draws_as_the_reference_does(folders, tmp_path):
     x, count = reference_draws(folders[0], state, "a red cat", noise(), max_steps=9)
     assert answer.nfe.tolist() == count
     torch.testing.assert_close(answer.images, x, atol=1e-3, rtol=1e-2)
+
+
+def test_a_predictor_without_a_config_draws_as_the_default_sampler_does(composed):
+    assert composed()["sampler"] == SAMPLER

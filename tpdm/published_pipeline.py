@@ -26,7 +26,7 @@ REFERENCE = {
     "draw": "mode",
     "end": "residual",
 }
-SAMPLER = {**REFERENCE, "step": {"name": "ab2"}, "end": "data"}
+SAMPLER = {**REFERENCE, "step": {"name": "abm"}, "end": "data"}
 EVERYWHERE = {"name": "constant", "channels": None}
 GUIDANCE_SCALE = 7.0  # of diffusers' pipeline
 
