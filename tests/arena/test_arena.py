@@ -56,7 +56,11 @@ def test_everybody_is_there_at_every_budget_for_every_seed(played):
     for name in ("report.html", "pareto_nfe.png", "pareto_seconds.png", "schedules.json"):
         assert (one.folder / name).stat().st_size > 0
     assert told in (one.folder / "report.html").read_text()
-    assert told.startswith("Mean squared distances to the end of the exact ODE, on 96 held-out noises")
+    assert told.startswith(
+        "Errors are mean squared distances to the end of the exact ODE, on 96 held-out noises"
+    )
+    assert "of table falls convexly from 1 to 4 steps." in told or "of table is not convex at" in told
+    assert "Of several starts of its search, the two best end within 1 % in cost" in told
 
 
 def test_static_contestants_have_exactly_the_calls_of_the_budget(played):
@@ -206,6 +210,8 @@ def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path)
     [
         ({"baseline": "tabel"}, r"suite\.baseline=tabel is no schedule; accepted: table, uniform, shifted"),
         ({"baseline": "heun"}, r"suite\.baseline=heun is no schedule; accepted: table, uniform, shifted"),
+        ({"seeds": [0, 1, 0]}, r"suite\.seeds holds 0 twice; accepted: every number once"),
+        ({"targets": []}, r"suite\.targets=\[\] is empty; accepted: one number or more"),
         ({"seeds": [0, 1021]}, r"suite\.seeds holds 1021; accepted: 0 to 1020"),
         ({"search": 2**20 + 1}, r"suite\.search=1048577 is too many; a set has at most 1048576 noises"),
         ({"grids": {"adaptive": grid.uniform}}, "two contestants are called adaptive"),

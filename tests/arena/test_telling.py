@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from tpdm.arena.standing import Ratio, Standing
@@ -12,7 +14,12 @@ def stands(name, target, ratio, kind="adaptive", own=None, seed=None):
 
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
-    [((0.9, 0.85, 0.95), "better"), ((1.1, 1.02, 1.2), "worse"), ((0.97, 0.93, 1.01), "ties")],
+    [
+        ((0.9, 0.85, 0.95), "better"),
+        ((1.1, 1.02, 1.2), "worse"),
+        ((0.97, 0.93, 1.01), "ties"),
+        ((0.9998, 0.9997, 0.9999), "ties"),
+    ],
 )
 def test_an_interval_that_holds_one_is_a_tie(ratio, verdict):
     assert Ratio(*ratio).verdict == verdict
@@ -34,7 +41,7 @@ def test_beaten_is_said_as_beaten():
     assert (
         "adaptive beats table, with 10.0 % less error (5.0 to 15.0) at NFE 6; "
         "is beaten by it, with 20.0 % more error (10.0 to 35.0) at NFE 4, "
-        "3.4 times the error (3.1 to 3.7) at NFE 20; ties with it at NFE 8."
+        "3.4 times the error (3.1 to 3.7) at NFE 20; ties with it at NFE 8 (7.0 % less to 1.0 % more error)."
     ) in told
     assert "adaptive beats its own mean schedule, with 10.0 % less error (5.0 to 20.0) at NFE 4." in told
     assert "No other static contestant beats table anywhere." in told
@@ -54,3 +61,17 @@ def test_starts_that_do_not_agree_are_told_of_with_their_gap():
     assert told.endswith("the two best end within 1 % in cost for every number of steps from 2 to 4.")
     (told,) = agreement({2: 0.0, 3: 0.024, 4: 0.2})
     assert told.endswith("within 1 % in cost but for these numbers of steps: 3 (2.4 %), 4 (20.0 %).")
+
+
+def test_a_tie_that_few_samples_leave_open_is_not_told_as_one_that_is_close():
+    rows = [stands("own_steps", 4, (1, 1, 1)), stands("own_steps", 6, (1.1, 0.4, 2.5))]
+    told = paragraph(rows, 1, 10, "table")
+    assert "own_steps ties with table at NFE 4 (the same), 6 (60.0 % less to 150.0 % more error)." in told
+
+
+def test_who_misses_a_budget_is_told_of_with_its_own_calls():
+    met = stands("adaptive", 4, (1, 0.9, 1.1))
+    rows = [replace(met, nfe=4.19), replace(met, contestant="controlled", target=2, nfe=3.0)]
+    told = paragraph(rows, 1, 10, "table")
+    assert "mean calls that miss the budget by over 5 %: controlled, with 3.00 calls at NFE 2." in told
+    assert "miss the budget" not in paragraph(rows[:1], 1, 10, "table")

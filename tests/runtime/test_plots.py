@@ -75,3 +75,18 @@ def test_names_lie_apart_in_their_order_and_beside_the_axes(heights):
 
 def test_names_that_have_room_stay_where_they_are():
     assert plots.spread([0.1, 0.5, 0.9], 0.04) == [0.1, 0.5, 0.9]
+
+
+def test_a_pale_curve_of_one_budget_is_seen():
+    """A line through one point has no length, and the one to its name is paler still."""
+    looks = plots.Curve("with a look", [1.0, 9.0], [1.0, 1e-4], 0, False)
+    pale = plots.Curve("pale", [3.0], [0.1], None, False)
+
+    def grey(*series: plots.Curve) -> np.ndarray:
+        sheet = np.asarray(plots.pareto(series, "calls", "error", [3.0]))
+        height, width, _ = sheet.shape
+        inside = sheet[height // 20 : height * 4 // 5, width // 8 : width * 2 // 3]
+        return (inside == 0xAA).all(2)
+
+    assert not grey(looks).any()
+    assert grey(looks, pale).any()

@@ -16,6 +16,7 @@ from tpdm.arena.contestant import Kind, Outcome
 from tpdm.arena.ring import Ring
 
 DRAWS, LEVEL = 2000, 0.95  # drawings of the samples; what share of them an interval holds
+SAME = 5e-4  # nearer to 1 than this, a ratio shows no difference of schedules
 TRIMMED = 0.02  # of the samples left out at each end, in the mean beside the mean
 
 
@@ -28,8 +29,8 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """better, worse, or ties: the interval holds 1."""
-        return "better" if self.high < 1 else "worse" if self.low > 1 else "ties"
+        """better, worse, or ties: the interval holds 1, or is as near to it as rounding may bring it."""
+        return "better" if self.high < 1 - SAME else "worse" if self.low > 1 + SAME else "ties"
 
 
 @dataclass(frozen=True)

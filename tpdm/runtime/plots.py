@@ -214,7 +214,7 @@ def pareto(
     axes = _axes("", xlabel, ylabel, (10.8, 6.4))
     pale = [curve for curve in series if curve.look is None]
     for curve in pale:
-        axes.plot(curve.x, curve.y, color="#AAAAAA", linewidth=0.9)
+        axes.plot(curve.x, curve.y, color="#AAAAAA", linewidth=0.9, marker=".", markersize=4)
     for curve in series:
         if curve.look is not None:
             look: dict[str, Any] = {"color": OKABE_ITO[curve.look % len(OKABE_ITO)], "label": curve.name}

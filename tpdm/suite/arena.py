@@ -57,7 +57,7 @@ class Arena:
         search: Positive[int],
         learning: Annotated[int, Range(min=2)],
         matching: Positive[int],
-        evaluation: Positive[int],
+        evaluation: Annotated[int, Range(min=2)],
         batch_size: Positive[int],
         reference_steps: Positive[int],
         timed_batch: Positive[int],
@@ -78,6 +78,7 @@ class Arena:
         device: torch.device,
         folder: Path,
     ):
+        check_lists(targets=targets, seeds=seeds)
         self.targets, self.seeds = targets, seeds
         self.timed, self.classifier = Timed(timed_batch, timed_repeats), classifier
         named = [*contestants, *grids, *samplers, *searches]
@@ -121,10 +122,10 @@ class Arena:
             clocks = time_all(rings[0], entered, self.targets, self.timed)
         rows = standings(rings, entered, clocks)
         samples = len(rings) * self.camp.sets.sizes.evaluation
-        told = paragraph(rows, len(rings), samples, self.camp.baseline)
         most = min(max(self.targets), CONVEX)
-        text = [told, convexity(rings[0], most), *agreement(self.gaps()), TIME]
-        text += [f"{key}: {value}" for key, value in provenance().items()]
+        found = paragraph(rows, len(rings), samples, self.camp.baseline)
+        told = " ".join([found, convexity(rings[0], most), *agreement(self.gaps())])
+        text = [told, TIME] + [f"{key}: {value}" for key, value in provenance().items()]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
         for name in dict(entered.present):
             self.camp.contestants[name].leave(self.camp, self.folder / name)
@@ -155,6 +156,15 @@ def crew(processes: int | None, device: torch.device) -> int:
             raise ValueError(f"suite.processes={processes} on {device.type}; accepted there: 1, null")
         return 1
     return processes or torch.get_num_threads()
+
+
+def check_lists(**given: list[int]) -> None:
+    """Raises ValueError where one is empty, or has a number twice: the same samples would count as more."""
+    for key, numbers in given.items():
+        if not numbers:
+            raise ValueError(f"suite.{key}=[] is empty; accepted: one number or more")
+        if twice := [n for n in numbers if numbers.count(n) > 1]:
+            raise ValueError(f"suite.{key} holds {twice[0]} twice; accepted: every number once")
 
 
 def check_names(named: list[str], contestants: Mapping[str, Contestant], baseline: str) -> None:
