@@ -1,8 +1,12 @@
 """Errors foreseen from the first call."""
 
+import math
+
+import pytest
 import torch
 
 from tests.arena.parts import arena
+from tpdm.arena import allocator
 from tpdm.arena.allocator import first_features, ridge
 from tpdm.evaluation.result import measure
 from tpdm.sampler.allocation import pooled
@@ -40,6 +44,23 @@ def test_foresight_is_made_of_the_first_call_alone(tmp_path):
     actual = torch.stack([ring.static(n).error for n in (2, 3, 4)]).log()
     both = torch.stack([foreseen[1:4].log().flatten(), actual.flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.6
+
+
+@pytest.mark.parametrize("error", [0.0, math.nan])
+def test_an_error_of_zero_is_learned_from_and_one_that_is_no_number_is_told_of(error, tmp_path, monkeypatch):
+    camp = arena(tmp_path, targets=[3], seeds=[0]).camp
+
+    def one_is_odd(run, problems, decode):
+        result = measure(run, problems, decode)
+        result.squared_error[5] = error
+        return result
+
+    monkeypatch.setattr(allocator, "measure", one_is_odd)
+    if error == 0:
+        assert camp.contestants["allocator"].find(camp)[0].expected.isfinite().all()
+    else:
+        with pytest.raises(FloatingPointError, match=r"a sample of suite\.learning"):
+            camp.contestants["allocator"].find(camp)
 
 
 def test_ridge_finds_a_line_that_is_there():

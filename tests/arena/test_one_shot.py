@@ -1,5 +1,6 @@
 """A whole schedule at once, where the best one for each condition can be looked up."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.arena.parts import CONTESTANTS, arena
+from tests.ideal import IdealDenoiser
 from tests.tiny import scrambled
 from tpdm.arena import one_shot
 from tpdm.arena.one_shot import CAP, OneShot, Plan, falling, sure
 from tpdm.arena.static import problem_of
+from tpdm.arena.store import Store
 from tpdm.evaluation.result import measure
+from tpdm.scheduler.flow import Flow
 from tpdm.search.levels import fall
 
 CHOICES = {"width": 16, "concentration": 250.0, "updates": 100, "batch_size": 16, "lr": 6e-3, "held_out": 0.2}
@@ -117,6 +121,17 @@ def test_without_a_sure_gain_it_plays_exactly_the_baseline(tmp_path, monkeypatch
     assert entry.found == {"better": False, "held_out_ratio": pytest.approx(0.995)}
     result = measure(entry.shares[0].run, ring.evaluation, lambda x: x)
     assert torch.equal(result.squared_error, ring.static(3).error)
+
+
+def test_two_samples_to_learn_from_and_errors_of_zero_are_no_gain(tmp_path):
+    """Of a point every schedule finds the end, so that no error is left to be a share of."""
+    camp = arena(tmp_path, learning=2, contestants={"table": CONTESTANTS["table"]}).camp
+    plan, point = OneShot(**CHOICES | {"updates": 1, "held_out": 0.9}), IdealDenoiser(Flow(1.0, "velocity"))
+    found = plan.find(camp, 2).numbers
+    assert found["held_out_ratio"] > 0
+    camp.runner, camp.store = replace(camp.runner, denoiser=point), Store(tmp_path, {})
+    camp.sets.learning = replace(camp.sets.learning, target=torch.zeros_like(camp.sets.learning.noise))
+    assert plan.find(camp, 2).numbers == {"better": False, "held_out_ratio": None}
 
 
 def test_a_gain_that_is_chance_is_hardly_ever_believed():

@@ -23,6 +23,7 @@ from tpdm.sampler.integrate import name_of
 from tpdm.scheduler.path import retimed
 from tpdm.types import Condition, DenoiserLike, Features, Trajectory
 
+ROUNDING = torch.finfo(torch.float32).eps ** 2  # an error that is smaller, or 0, is as good as this one
 STRENGTHS = [10.0**power for power in range(7)]  # of the ridge; generalised cross-validation picks one
 
 
@@ -66,8 +67,10 @@ class Allocator(Contestant):
         times = [camp.static_times(n) for n in range(1, self.most + 1)]
         runs = [along(runner.denoiser, runner.step, t, on.seeds) for t in times]
         errors = torch.stack([measure(run, on, runner.decode).squared_error for run in runs])
+        if not errors.isfinite().all():
+            raise FloatingPointError("the denoiser answers a sample of suite.learning with what is no number")
         seen = pooled(first_features(runner.denoiser, on, runner.t_max))
-        mean, weights = ridge(seen.cpu(), errors.log().T.cpu())
+        mean, weights = ridge(seen.cpu(), errors.clamp(min=ROUNDING).log().T.cpu())
         levels = padded([t / runner.t_max for t in times])
         blank = Allocation(levels, mean, weights, torch.empty(self.most, 0))
         expected = blank.foreseen(first_features(runner.denoiser, camp.sets.matching, runner.t_max))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -71,11 +72,12 @@ class OneShot(Contestant):
         def learn() -> Kept:
             levels, size = (camp.static_times(num_steps) / camp.runner.t_max).cpu(), self.batch_size
             problem = problem_of(camp, camp.sets.learning)
-            known = len(problem) - max(1, round(self.held_out * len(problem)))
+            known = max(1, len(problem) - max(1, round(self.held_out * len(problem))))
             plan = self.learned(problem[: min(known, self.updates * size)], levels)
             before, after = errors(plan, problem[known:], levels, camp.sets.learning.batch_size)
-            ratio = after.mean() / before.mean()
-            return Kept({"better": sure(before - after), "held_out_ratio": ratio.item()}, plan.state_dict())
+            ratio = (after.mean() / before.mean()).item()
+            told = {"better": sure(before - after), "held_out_ratio": ratio if math.isfinite(ratio) else None}
+            return Kept(told, plan.state_dict())
 
         key = {"one_shot": described(self), "steps": num_steps, "of": camp.key(camp.baseline)}
         return camp.found(f"one_shot_{num_steps}", key, learn)

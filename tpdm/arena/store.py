@@ -35,14 +35,21 @@ class Store:
 
     def keep(self, label: str, key: Key, make: Callable[[], Kept]) -> Kept:
         """The record of this key, made and written down where there is none yet. BusyError where another
-        process is just making it."""
+        process is just making it; ValueError where what is there was damaged, or is another record."""
         path, whole = self._path(label, key), {**self.deciding, **key}
         if not path.exists():
             with claimed(path):
                 if not path.exists():
                     made = make()
                     save_artifact(path, {"key": whole, "numbers": dict(made.numbers)}, made.tensors)
-        config, tensors = load_artifact(path)
+        try:
+            config, tensors = load_artifact(path)
+        except ValueError as fault:
+            raise ValueError(f"{fault}; delete {path}, and it is made anew") from None
+        if config.get("key") != json.loads(json.dumps(whole)):
+            raise ValueError(
+                f"{path} holds another record than its name says; delete it, and it is made anew"
+            )
         return Kept(config["numbers"], tensors)
 
     def has(self, label: str, key: Key) -> bool:

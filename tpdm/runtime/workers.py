@@ -28,6 +28,9 @@ class BusyError(Exception):
         super().__init__(path)
         self.path = path
 
+    def __str__(self) -> str:
+        return f"another process is just making {self.path}; start again when that one has ended"
+
 
 def each(
     work: Callable[[Task], object], tasks: Sequence[Task], processes: int, tick: Callable[[], object]
