@@ -9,6 +9,7 @@ from tests.arena.parts import arena
 from tpdm.arena import allocator
 from tpdm.arena.allocator import first_features, ridge
 from tpdm.evaluation.result import measure
+from tpdm.evaluation.schedule import along
 from tpdm.sampler.allocation import pooled
 
 
@@ -61,6 +62,17 @@ def test_an_error_of_zero_is_learned_from_and_one_that_is_no_number_is_told_of(e
     else:
         with pytest.raises(FloatingPointError, match=r"a sample of suite\.learning"):
             camp.contestants["allocator"].find(camp)
+
+
+def test_what_it_foresees_is_right_on_average(tmp_path):
+    """On the samples that it learned on, for every number of steps."""
+    camp = arena(tmp_path, targets=[3], seeds=[0], learning=64).camp
+    allocation, _ = camp.contestants["allocator"].find(camp)
+    on, runner = camp.sets.learning, camp.runner
+    foreseen = allocation.foreseen(first_features(runner.denoiser, on, 1.0)).mean(1)
+    runs = [along(runner.denoiser, runner.step, camp.static_times(n), on.seeds) for n in range(1, 8)]
+    errors = torch.stack([measure(run, on, runner.decode).squared_error.mean() for run in runs])
+    torch.testing.assert_close(foreseen, errors, rtol=1e-3, atol=0)
 
 
 def test_ridge_finds_a_line_that_is_there():

@@ -33,9 +33,9 @@ class Allocator(Contestant):
     """For each sample the number of the baseline's steps whose foreseen error is least at a price for a step.
 
     What `oracle_steps` would do, with a ridge regression (Hoerl & Kennard 1970) of the logarithm of the error
-    after 1 to `most` steps in place of the error itself. It reads the features of the first call, which every
-    schedule makes at the same place, so that foreseeing costs no call; it learns on `learning`. What it
-    leaves is drawn with by `sampler=allocated`.
+    after 1 to `most` steps, smeared (Duan 1983) so that its mean is right, in place of the error itself. It
+    reads the features of the first call, which every schedule makes at the same place, so that foreseeing
+    costs no call; it learns on `learning`. What it leaves is drawn with by `sampler=allocated`.
     """
 
     most: Annotated[int, Range(min=2)]
@@ -69,12 +69,15 @@ class Allocator(Contestant):
         errors = torch.stack([measure(run, on, runner.decode).squared_error for run in runs])
         if not errors.isfinite().all():
             raise FloatingPointError("the denoiser answers a sample of suite.learning with what is no number")
-        seen = pooled(first_features(runner.denoiser, on, runner.t_max))
-        mean, weights = ridge(seen.cpu(), errors.clamp(min=ROUNDING).log().T.cpu())
-        levels = padded([t / runner.t_max for t in times])
-        blank = Allocation(levels, mean, weights, torch.empty(self.most, 0))
-        expected = blank.foreseen(first_features(runner.denoiser, camp.sets.matching, runner.t_max))
-        return Kept({}, vars(blank) | {"expected": expected.cpu().contiguous()})
+        errors, shown = errors.clamp(min=ROUNDING), first_features(runner.denoiser, on, runner.t_max)
+        mean, weights = ridge(pooled(shown).cpu(), errors.log().T.cpu())
+        levels, nobody = padded([t / runner.t_max for t in times]), torch.empty(self.most, 0)
+        # The mean of errors lies above what that of their logarithms tells, the more the less it foresees.
+        smear = errors.mean(1) / Allocation(levels, mean, weights, nobody).foreseen(shown).mean(1)
+        weights = torch.cat([weights[:-1], weights[-1:] + smear.log().cpu()])
+        learned = Allocation(levels, mean, weights, nobody)
+        expected = learned.foreseen(first_features(runner.denoiser, camp.sets.matching, runner.t_max))
+        return Kept({}, vars(learned) | {"expected": expected.cpu().contiguous()})
 
     def run_at(self, camp: Camp, allocation: Allocation, price: float) -> Run:
         def run(noise: Tensor, cond: Condition, seeds: Sequence[int]) -> Trajectory:
