@@ -13,7 +13,7 @@ from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import path
 from tpdm.registry import build
 from tpdm.runtime.artifact import save_artifact
-from tpdm.sampler.allocation import Allocation, padded, pooled
+from tpdm.sampler.allocation import Allocation, cheapest, padded, pooled
 from tpdm.sampler.noise import initial_noise
 from tpdm.sampler.step import ab2
 
@@ -42,7 +42,9 @@ def allocation():
     weights = torch.zeros(width + 1, 5)
     weights[-4:-1] = torch.arange(3.0)[:, None] * torch.log(torch.tensor(10.0))
     weights[-1] = -torch.arange(1.0, 6) * torch.log(torch.tensor(10.0))
-    made = Allocation(LEVELS, torch.zeros(width), weights, torch.empty(5, 0))
+    mean = torch.linspace(-2, 2, width)
+    weights[-1] += mean @ weights[:-1]
+    made = Allocation(LEVELS, mean, weights, torch.empty(5, 0))
     return replace(made, expected=made.foreseen(shown))
 
 
@@ -78,7 +80,9 @@ def test_a_mean_is_met_and_a_cap_is_never_passed(nfe, most):
         return
     taken = made.run(denoiser(), NOISE, COND, ab2, made.price(nfe, most), most).nfe
     assert taken.max() <= most
-    assert nfe - 1 < taken.double().mean() <= nfe
+    prices = torch.logspace(-6, 4, 200).tolist()
+    means = [cheapest(made.expected[:most], price).double().mean().item() for price in prices]
+    assert max(mean for mean in means if mean <= nfe) - 1e-6 < taken.double().mean() <= nfe
     assert (taken.sort().values == taken[COND[:, 0].argsort()]).all()  # the harder, the more
 
 
@@ -86,6 +90,14 @@ def test_more_calls_are_never_fewer_for_any_sample():
     made = allocation()
     calls = [made.run(denoiser(), NOISE, COND, ab2, made.price(n, 5), 5).nfe for n in (1, 2, 2.5, 3, 4, 5)]
     assert all((more >= fewer).all() for fewer, more in pairwise(calls))
+
+
+def test_it_takes_the_step_that_it_was_learned_with_and_no_more_than_there_are(folder):
+    few, many = sampler(folder, cost=0.0, max_nfe=3), sampler(folder, cost=0.0, max_nfe=50)
+    assert few.step.func is many.step.func is ab2
+    assert few(denoiser(), NOISE, COND, range(COUNT)).nfe.unique().tolist() == [3]
+    assert many(denoiser(), NOISE, COND, range(COUNT)).nfe.unique().tolist() == [5]
+    assert sampler(folder, nfe=4.0, max_nfe=50).most == 5
 
 
 def test_its_folder_keeps_all_of_it(folder):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tests.ideal import IdealDenoiser
 from tests.sampler.test_reference import TwoPoints
 from tests.scheduler.paths import NAMES, path
 from tpdm.registry import build
@@ -65,6 +66,17 @@ def test_every_sample_ends_in_time():
     trajectory = drawn(TwoPoints(path("flow"), 0.3), 1e-9, max_steps=5)
     assert (trajectory.nfe == 5).all()
     assert (trajectory.t[:, -1] == 0).all()
+
+
+def test_steps_that_make_no_error_keep_their_length():
+    """Of a point DDIM's and AB2's steps land where they should, and nothing says how far one may go."""
+
+    class Still(IdealDenoiser):
+        def __call__(self, x, t, cond):
+            return super().__call__(x, t, cond)._replace(x0=torch.ones_like(x), eps=-torch.ones_like(x))
+
+    t = drawn(Still(path("flow")), 1e-3).t[0]
+    torch.testing.assert_close(t[:10], 1 - 0.1 * torch.arange(10))
 
 
 def test_its_title_names_the_step():

@@ -15,7 +15,7 @@ from tpdm.sampler import grid
 from tpdm.sampler.fixed import DDIM, DPMPP_2M, FixedSampler
 from tpdm.sampler.integrate import follow, integrate
 from tpdm.sampler.noise import initial_noise
-from tpdm.sampler.step import Past, ab2, abm, ddim, dpmpp_2m
+from tpdm.sampler.step import Past, ab2, abm, ddim, dpmpp_2m, remember
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Prediction
 
@@ -165,6 +165,15 @@ def test_each_row_has_its_own_history(name, step):
         r = slice(b, b + 1)
         alone = step(by_level, Prediction(x0[r], eps[r], None), t[r], t_next[r], past.of(r))
         torch.testing.assert_close(together[r], alone)
+
+
+def test_no_more_is_remembered_than_a_step_looks_back():
+    """Or the memory of a long walk would grow with its steps."""
+    p, past = Prediction(NOISE, -NOISE, None), None
+    for t in (0.9, 0.8, 0.7, 0.6):
+        past = remember(p, torch.full((4,), t), past)
+    assert [past.t[0], past.before.t[0]] == pytest.approx([0.6, 0.7])
+    assert past.before.before is None
 
 
 @pytest.mark.parametrize("step", STEPS)
