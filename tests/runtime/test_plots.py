@@ -90,3 +90,13 @@ def test_a_pale_curve_of_one_budget_is_seen():
 
     assert not grey(looks).any()
     assert grey(looks, pale).any()
+
+
+def test_what_costs_the_same_stands_together():
+    """A budget that is met to a ten-thousandth is no other budget."""
+    series = [plots.Curve("a", [6.0], [0.1], 0, False), plots.Curve("b", [6.0006], [0.2], 1, False)]
+    sheet = np.asarray(plots.pareto(series, "calls", "error", [6.0]))
+    colours = [tuple(int(plots.OKABE_ITO[k][i : i + 2], 16) for i in (1, 3, 5)) for k in (0, 1)]
+    left = sheet[:, : sheet.shape[1] * 2 // 3]
+    places = [np.nonzero((left == colour).all(2))[1].mean() for colour in colours]
+    assert abs(places[0] - places[1]) < 5

@@ -39,6 +39,9 @@ STYLE = {
 }
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
 MARKERS = "os^DvPX"
+NARROWEST = (
+    1.2  # from the middle of an axis of prices to its end, so that what costs the same stands together
+)
 LABEL = 0.025  # of the axes' height, from a small name to the next
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
@@ -227,6 +230,9 @@ def pareto(
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
     axes.margins(x=0.03)
+    low, high = axes.get_xlim()
+    middle, half = (low * high) ** 0.5, max((high / low) ** 0.5, NARROWEST)
+    axes.set_xlim(middle / half, middle * half)
     _name_ends(axes, pale)
     figure = axes.get_figure(root=True)
     assert figure is not None
