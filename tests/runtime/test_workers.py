@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from tpdm.runtime.workers import BusyError, each
+from tpdm.runtime.workers import POLL_S, BusyError, each
 
 
 def nothing():
@@ -70,3 +70,34 @@ def test_whoever_waits_for_another_goes_later(tmp_path):
 def test_a_process_that_is_killed_is_told_of():
     with pytest.raises(RuntimeError, match="was killed"):
         each(lambda task: os.kill(os.getpid(), signal.SIGKILL), [0, 1], 2, nothing)
+
+
+def test_an_error_that_cannot_be_sent_is_told_all_the_same():
+    class LocalError(Exception):
+        pass
+
+    def fail(task):
+        raise LocalError("no room")
+
+    with pytest.raises(RuntimeError, match="LocalError: no room"):
+        each(fail, [0, 1], 2, nothing)
+
+
+def test_what_a_stranger_makes_is_asked_for_now_and_then(tmp_path):
+    """Nobody here makes the file: it comes after a few looks, and not after thousands."""
+    looks = []
+
+    def work(task):
+        if not (tmp_path / "made").exists():
+            raise BusyError(tmp_path / "made")
+        (tmp_path / "needed").touch()
+
+    def tick():
+        looks.append(0)
+        if len(looks) == 4:
+            (tmp_path / "made").touch()
+
+    start = time.monotonic()
+    each(work, ["need"], 2, tick)
+    assert (tmp_path / "needed").exists()
+    assert time.monotonic() - start > POLL_S

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,7 +77,10 @@ def _deal(left: list[Task], crew: list[Worker], tick: Callable[[], object]) -> N
     at: dict[Connection, Task] = {}
     free = [worker.line for worker in crew]
     while left or put_off or at:
-        ready = [task for task, path in put_off if path.exists() or not (at or left)]
+        idle = not (at or left)
+        if idle and not any(path.exists() for _, path in put_off):
+            time.sleep(POLL_S)  # somebody else is at what all wait for
+        ready = [task for task, path in put_off if path.exists() or idle]
         put_off = [(task, path) for task, path in put_off if task not in ready]
         left = ready + left
         while free and left:
@@ -123,6 +128,15 @@ def _serve(work: Callable[[Task], object], line: Connection, parent: int) -> Non
             work(task)
         except Exception as error:
             error.add_note("".join(traceback.format_exception(error)))
-            line.send(error)
+            line.send(_sendable(error))
         else:
             line.send(None)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Itself, or what it says where it does not survive the way."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
