@@ -32,10 +32,8 @@ class AllocatedSampler:
         elif cost is not None and nfe is None:
             self.price = cost
         else:
-            given = "neither" if nfe is None else "both"
-            raise ValueError(
-                f"sampler=allocated shares out a budget, nfe=N or cost=C; {given} of them is given"
-            )
+            given = "neither of them is" if nfe is None else "both of them are"
+            raise ValueError(f"sampler=allocated shares out a budget, nfe=N or cost=C; {given} given")
 
     @property
     def title(self) -> str:
