@@ -30,7 +30,7 @@ def cfg(composed, finished):
 def run(cfg, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     trained({**cfg, "runs": str(runs)})
-    (runs / "a" / "summary.json").write_text("{}")
+    (runs / "a" / "summary.json").write_text('{"commit": null}')
     return runs / "a"
 
 

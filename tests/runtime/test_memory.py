@@ -78,7 +78,7 @@ class Hungry(Scorer, LatentCodec):
 
 
 def test_rewards_codecs_and_encoders_name_theirs(tmp_path, monkeypatch):
-    reward = Hungry(None, 4, torch.device("cpu"))
+    reward = Hungry(None, 4, torch.device("cpu"), "reward")
     with pytest.raises(MemoryError, match=r"3 images at once \(reward\.batch_size\); reward\.batch_size=1"):
         reward(torch.zeros(3, 3, 2, 2), None, None, ["a"] * 3)
     with pytest.raises(MemoryError, match=r"4 images at once \(codec\.batch_size\); codec\.batch_size=2"):
