@@ -18,7 +18,7 @@ from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Condition, DenoiserLike, Features, Prediction, Trajectory
 
 HALVINGS = 60  # of the price
-KIND = "allocation"  # of artifact
+KIND = "allocation"  # what the folder holds
 
 
 @dataclass(frozen=True)
