@@ -15,6 +15,8 @@ from tpdm.registry import register
 from tpdm.scheduler.path import expand
 from tpdm.types import Prediction, Scheduler
 
+LONGEST = 3.0  # times the next step: the longest step that abm puts right wholly
+
 
 class Past(NamedTuple):
     """What a multistep method remembers of each row: both ends of the path, as they were predicted at t."""
@@ -82,6 +84,9 @@ def abm(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | 
     What is predicted at t tells how far the ends are from the line along which AB2 extrapolated them over the
     last step. The parabola through all three says how far x is off for it, and AB2 goes on from there: as
     many calls, and on the flow path of order 3. The first step, which was Euler's, becomes a trapezoid's.
+
+    Putting x right makes it jump, and the next difference of the ends shows the jump as if it were their
+    slope. So of a correction that is far longer than the step that it comes before, only a part is made.
     """
     x = ab2(path, p, t, t_next, past)
     if past is None:
@@ -93,6 +98,8 @@ def abm(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | 
         x0_miss = x0_miss - expand(growth, x) * (past.x0 - past.before.x0)
         eps_miss = eps_miss - expand(growth, x) * (past.eps - past.before.eps)
         weight = (2 * growth + 3) / (6 * growth + 6)
+    shrinkage = (t_next - t) / (t - past.t)
+    weight = weight * torch.where(t_next > 0, (LONGEST * shrinkage).clamp(max=1), 1.0)
     x0_weight, eps_weight = weight * (now.alpha - then.alpha), weight * (now.sigma - then.sigma)
     return x + expand(x0_weight, x) * x0_miss + expand(eps_weight, x) * eps_miss
 
