@@ -18,6 +18,7 @@ from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
 from tpdm.arena.controlled import Controlled
 from tpdm.sampler import grid
+from tpdm.sampler.grid_file import read_table
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,17 @@ def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path)
             path.write_text(json.dumps(levels))
             taken = grid.learned(len(levels) - 1, path=str(path))
             assert taken.tolist() == levels
+
+
+def test_a_mean_leaves_a_grid_of_each_budget_and_it_is_what_was_played(played):
+    one, _ = played
+    found = json.loads((one.folder / "schedules.json").read_text())["mean_schedule"]
+    left = read_table(one.folder / "mean_schedule.json")
+    assert list(left) == [2, 3, 4]
+    for target, levels in left.items():
+        lists = [row for row in found[str(target)]["0"]["levels"] if len(row) == target + 1]
+        assert all(row == levels.tolist() for row in lists)
+    assert any(len(row) == 4 for row in found["3"]["0"]["levels"])
 
 
 @pytest.mark.parametrize(

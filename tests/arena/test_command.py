@@ -1,10 +1,12 @@
 """The arena as its command line opens it, on a finished run."""
 
 import csv
+import json
 import shutil
 
 from tests.runs import command
 from tpdm import benchmark, evaluate, sample
+from tpdm.sampler.grid_file import read_grid, read_table
 
 SMALL = (
     "suite=arena", "suite.targets=[3]", "suite.seeds=[4]", "suite.search=4", "suite.learning=16",
@@ -49,6 +51,16 @@ def test_what_it_found_is_drawn_with(finished, tmp_path):
     by_table = ("sampler=static", "steps=3", f"sampler.grid={copy}/arena/table.json")
     ended = command(sample.main, *drawn, *by_table)
     assert "8 images, mean NFE 3.00" in ended.out, ended.err
+    played = json.loads((copy / "arena" / "schedules.json").read_text())
+    for name in ("gits", "sharpness"):
+        grid = copy / "arena" / f"{name}.json"
+        assert list(read_table(grid)) == [3]
+        assert [read_grid(grid, 3).tolist()] == played[name]["3"]["4"]["levels"]
+    by_euler = ("sampler=euler", "steps=3", f"sampler.grid={grid}")
+    assert "mean NFE 3.00" in command(sample.main, *drawn, *by_euler).out
+    for name in ("mean_schedule", "one_shot_mean"):
+        assert list(read_table(copy / "arena" / f"{name}.json")) == [3]
+    assert not (copy / "arena" / "uniform.json").exists()
     allocated = (*drawn, "sampler=allocated", f"sampler.path={copy}/arena/allocator")
     assert "mean NFE 2.00" in command(sample.main, *allocated, "nfe=2", "max_nfe=2").out
     assert "accepted: 1 to 4" in command(sample.main, *allocated, "nfe=9").err

@@ -7,8 +7,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiny import SHAPE, conditions, tiny_denoiser
 from tpdm.registry import build
 from tpdm.sampler.grid_file import read_grid, read_table, write_table
+from tpdm.sampler.noise import initial_noise
+from tpdm.scheduler.flow import Flow
 from tpdm.search.levels import fall
 
 tables = st.dictionaries(st.integers(1, 12), st.integers(0, 99), min_size=1, max_size=4).map(
@@ -30,6 +33,34 @@ def test_a_table_comes_back_bit_by_bit(tmp_path_factory, table):
         theirs = FlowMatchEulerDiscreteScheduler(shift=1.0)
         theirs.set_timesteps(sigmas=json.loads(file.read_text())[str(n)][:-1])
         assert torch.equal(theirs.sigmas, levels)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 8])
+def test_diffusers_draws_along_a_file_what_euler_does(tmp_path, num_steps):
+    """Bit by bit from the same velocities. Ours are read off both ends of the path, which a network's own are
+    the difference of, but for float32's rounding."""
+    denoiser, cond = tiny_denoiser(Flow(1.0, "velocity")), conditions(8)
+    noise, file = initial_noise(range(8), SHAPE), tmp_path / "table.json"
+    write_table(file, {num_steps: fall(torch.randn(num_steps, generator=torch.Generator().manual_seed(3)))})
+    ours = build("sampler", {"name": "euler", "num_steps": num_steps, "grid": str(file)})
+
+    def drawn(velocity):
+        theirs, x = FlowMatchEulerDiscreteScheduler(shift=1.0), noise
+        theirs.set_timesteps(sigmas=json.loads(file.read_text())[str(num_steps)][:-1])
+        for sigma, timestep in zip(theirs.sigmas, theirs.timesteps, strict=False):
+            assert timestep == 1000 * sigma
+            x = theirs.step(velocity(x, sigma.expand(8)), timestep, x, return_dict=False)[0]
+        return x
+
+    def read_off(x, t):
+        p = denoiser(x, t, cond)
+        return p.eps - p.x0
+
+    x0 = ours(denoiser, noise, cond, range(8)).x0
+    assert torch.equal(drawn(read_off), x0)
+    own = drawn(lambda x, t: denoiser.backbone(x, 1000 * t, cond)[0])
+    torch.testing.assert_close(own, x0, atol=2e-6, rtol=0)
+    assert (x0 - noise).std() > 0.1
 
 
 def test_a_row_that_is_not_there_is_told_with_those_that_are(tmp_path):

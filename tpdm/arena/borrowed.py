@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tpdm.arena.camp import Camp
+from tpdm.arena.camp import Camp, Found
 from tpdm.arena.contestant import Contestant, Entry, Kind, Share
 from tpdm.arena.ring import Ring, shared
 from tpdm.arena.store import Kept
 from tpdm.evaluation.result import Problems, Run
 from tpdm.evaluation.schedule import mean_schedule, shuffled
 from tpdm.registry import register
+from tpdm.sampler.grid import Levels
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,29 @@ class MeanSchedule(Borrowed):
 
     def enter(self, ring: Ring, target: int) -> Entry:
         mean = ring.played(self.of, target).nfe.mean().item()
+        found, levels = self.find(ring, target), list[list[float]]()
+
+        def run_with(num_steps: int) -> Run:
+            times = mean_schedule(found.tensors["t"], found.tensors["nfe"], num_steps)
+            levels.append((times / ring.camp.runner.t_max).tolist())
+            return ring.along(times)
+
+        return Entry(shared(mean, run_with), {"levels": levels}, found.seconds)
+
+    def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:
+        """Of as many steps as a budget has, the mean of what is drawn at it."""
+        of_each = {target: self.find(ring, target).tensors for target in targets}
+        times = {target: mean_schedule(of["t"], of["nfe"], target) for target, of in of_each.items()}
+        return {target: t / ring.camp.runner.t_max for target, t in times.items()}
+
+    def find(self, ring: Ring, target: int) -> Found:
+        """Times `t` and calls `nfe` of the other on the matching set."""
         camp = ring.camp
-        found = camp.found(
+        return camp.found(
             f"mean_schedule_of_{self.of}_{target}",
             {"mean_schedule": camp.key(self.of), "target": target},
             lambda: Kept({}, drawn(camp.contestants[self.of].enter(ring, target), camp.sets.matching)),
         )
-        t, nfe, levels = found.tensors["t"], found.tensors["nfe"], []
-
-        def run_with(num_steps: int) -> Run:
-            times = mean_schedule(t, nfe, num_steps)
-            levels.append((times / camp.runner.t_max).tolist())
-            return ring.along(times)
-
-        return Entry(shared(mean, run_with), {"levels": levels}, found.seconds)
 
 
 @register("arena", "shuffled")

@@ -77,8 +77,12 @@ class Contestant(ABC):
         return target
 
     def leave(self, camp: Camp, path: Path) -> None:
-        """Writes to `path`, which has no suffix yet, what others can sample with."""
+        """Writes to `path`, which has no suffix yet, what others can sample with, beside its grids."""
         return
+
+    def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:
+        """By their numbers of steps, what it found at these budgets that is the same for all samples."""
+        return {}
 
     @abstractmethod
     def enter(self, ring: Ring, target: int) -> Entry:
@@ -101,3 +105,6 @@ class Schedule(Contestant):
         levels, seconds = self.find(ring.camp, target)
         times = ring.camp.runner.t_max * levels
         return Entry([Share(1.0, ring.along(times))], {"levels": [levels.tolist()]}, seconds)
+
+    def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:
+        return {target: self.find(ring.camp, target)[0] for target in targets}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -17,7 +16,6 @@ from tpdm.evaluation.result import Problems, Run
 from tpdm.registry import Positive, register
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
-from tpdm.sampler.grid_file import write_table
 from tpdm.search.least_squares import DOWN, EACH, searched
 from tpdm.search.levels import between
 from tpdm.search.problem import Problem
@@ -32,6 +30,9 @@ class OnGrid(Schedule):
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
         return self.grid(num_steps), 0.0
+
+    def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:
+        return {}  # whoever wants it asks for it by its name
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ class Table(Schedule):
         """By the number of steps: how far above the best of several starts the next best ended."""
         return {int(n): gap for n, gap in self.found(camp).numbers.items() if gap is not None}
 
-    def leave(self, camp: Camp, path: Path) -> None:
-        write_table(path.with_suffix(".json"), {int(n): row for n, row in self.found(camp).tensors.items()})
+    def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:
+        """All of the table."""
+        return {int(n): levels for n, levels in self.found(ring.camp).tensors.items()}
 
     def found(self, camp: Camp) -> Found:
         def search() -> Kept:

@@ -36,7 +36,8 @@ def mean_schedule(t: Float[Tensor, "B K+1"], nfe: Int[Tensor, "B"], num_steps: i
     low = position.floor().long().clamp(max=t.shape[1] - 2)
     weight = position - low
     t = t.cpu()
-    return ((1 - weight) * t.gather(1, low) + weight * t.gather(1, low + 1)).mean(0)
+    each = (1 - weight) * t.gather(1, low) + weight * t.gather(1, low + 1)
+    return each.double().mean(0).float()  # the sum of equal numbers is exact there
 
 
 def shuffled(t: Float[Tensor, "B K+1"], generator: torch.Generator) -> Float[Tensor, "B K+1"]:

@@ -22,7 +22,7 @@ from tpdm.arena.static import BySolver, OnGrid, Searched, Table
 from tpdm.arena.store import Store, described
 from tpdm.arena.telling import TIME, agreement, convexity, paragraph
 from tpdm.arena.timing import Timed
-from tpdm.arena.tournament import CONVEX, enrolled, matches, play, standings, time_all
+from tpdm.arena.tournament import CONVEX, Entered, enrolled, matches, play, standings, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.table import Judge
@@ -32,6 +32,7 @@ from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import each, one_thread
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
+from tpdm.sampler.grid_file import write_table
 from tpdm.search.problem import Problem
 from tpdm.types import Condition, DataShape
 
@@ -127,9 +128,16 @@ class Arena:
         told = " ".join([found, convexity(rings[0], most), *agreement(self.gaps())])
         text = [told, TIME] + [f"{key}: {value}" for key, value in provenance().items()]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
-        for name in dict(entered.present):
-            self.camp.contestants[name].leave(self.camp, self.folder / name)
+        self.leave(rings[0], entered)
         return told
+
+    def leave(self, ring: Ring, entered: Entered) -> None:
+        """What others can sample with, a file or a folder for each who found such."""
+        for name in dict(entered.present):
+            contestant, at = self.camp.contestants[name], [n for who, n in entered.present if who == name]
+            contestant.leave(self.camp, self.folder / name)
+            if found := contestant.grids(ring, at):
+                write_table(self.folder / f"{name}.json", found)
 
     def gaps(self) -> dict[int, float]:
         """Between the starts of the baseline's search, where it has several."""
