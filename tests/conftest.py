@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.runs import TINY, command
-from tpdm import train
+from tpdm import registry, train
 from tpdm.cli import config_dir
 
 
@@ -48,6 +48,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 def copy(finished: Path, tmp_path: Path) -> Path:
     """The finished run, for one test alone."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+class Capped:
+    """A sampler, hardly, that takes a budget and asks no predictor."""
+
+    def __init__(self, *, nfe: float | None = None, cost: float | None = None, max_nfe: int | None = None):
+        self.budget = nfe, cost, max_nfe
+
+    def check(self, path: Any) -> None: ...
+
+
+@pytest.fixture
+def capped(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The config of one that nothing knows by name; it keeps what it is asked for as `budget`."""
+    monkeypatch.setitem(registry._components, ("sampler", "capped"), Capped)
+    return {"name": "capped"}
 
 
 @pytest.fixture

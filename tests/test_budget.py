@@ -10,6 +10,7 @@ import torch
 
 from tests.runs import TINY, at, command, files, forked, last_checkpoint, same, trained
 from tpdm import evaluate, measuring, sample
+from tpdm.drawing import asked_budget
 from tpdm.finished import FinishedRun
 from tpdm.predictor.budget import build_predictor, kept_budget
 from tpdm.runtime.artifact import load_artifact, read_artifact_config
@@ -116,6 +117,14 @@ def test_what_cannot_be_asked_leaves_no_picture(argv, line, run, tmp_path):
     assert ended.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
     assert files(run) == before
+
+
+def test_any_sampler_that_can_be_capped_is_handed_the_budget(run, capped):
+    asked = asked_budget({"nfe": 3.0, "cost": None, "max_nfe": 4}, capped["name"])
+    opened = FinishedRun.open(str(run), CPU, True)
+    assert opened.sampler(capped, None, **asked).budget == (3.0, None, 4)
+    with pytest.raises(ValueError, match="max_nfe=4 is a budget for a predictor, and sampler=static asks"):
+        asked_budget({"nfe": None, "cost": None, "max_nfe": 4}, "static")
 
 
 def test_a_run_without_a_budget_says_so(finished):

@@ -236,6 +236,12 @@ def test_a_checkpoint_has_no_predictor_and_captions_are_no_labels(drawn):
     assert "labels: '10' does not exist" in drawn(official.dit(), *HEADS, "labels=[10]").err
 
 
+def test_a_checkpoint_is_drawn_from_at_a_budget(capped, tmp_path):
+    torch.save(official.dit(), tmp_path / "s.pt")
+    opened = Published(tmp_path / "s.pt", CPU, True, 2, None)
+    assert opened.sampler(capped, None, nfe=3.0, cost=None, max_nfe=4).budget == (3.0, None, 4)
+
+
 class Spelling:
     """A text encoder that pools the letters of a caption."""
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.test_pipeline import ASKED, save_predictor
 from tests.test_published import Exploit
 from tpdm import sample
 from tpdm.pipeline import TPDMPipeline
+from tpdm.published_pipeline import PublishedPipeline
 from tpdm.runtime.plots import sample_grid
 from tpdm.sampler.noise import initial_noise
 from tpdm.types import FeatureSpec
@@ -105,6 +107,12 @@ def test_a_fixed_sampler_needs_no_predictor(folder, tmp_path, monkeypatch):
     ended = drawn(folder, *how, "seeds=0", "grid=1x1")
     assert ended.out.startswith("a.png: 1 images, mean NFE 3.00\n")
     assert np.allclose(json.loads((tmp_path / "a" / "sigmas.json").read_text()), [1, 6 / 7, 3 / 5])
+
+
+def test_a_sampler_that_needs_no_predictor_may_take_a_budget(capped):
+    opened = PublishedPipeline.__new__(PublishedPipeline)
+    opened.denoiser = SimpleNamespace(scheduler=None)
+    assert opened.sampler(capped, None, nfe=3.0, max_nfe=4).budget == (3.0, None, 4)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tpdm.registry import (
     Range,
     build,
     choices,
+    facts,
     names,
     register,
     validate,
@@ -185,3 +186,8 @@ def test_plugins_register_on_first_use(monkeypatch):
 def test_choices_are_what_stands_between_slash_and_star():
     assert list(choices(scaled)) == ["gamma"]
     assert list(choices(Net)) == ["width", "dropout", "kind", "betas", "bias", "note", "step"]
+
+
+def test_facts_are_what_stands_behind_the_star():
+    assert facts(Net) == {"shape", "extra"}
+    assert facts(Sum) == set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from tpdm.arena.camp import Runner, Trained
 from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
 from tpdm.finished import PREDICTORS, FinishedRun
 from tpdm.predictor.budget import kept_budget
-from tpdm.registry import build, lookup
+from tpdm.registry import build, facts, lookup
 from tpdm.runtime.artifact import artifact_sha256, read_artifact_config
 from tpdm.runtime.timings import read_timings
 from tpdm.sampler.adaptive import AdaptiveSampler
@@ -19,7 +18,7 @@ from tpdm.sampler.step import abm
 
 def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) -> str:
     """What the suite found, in a paragraph. ValueError where it is none that a finished run is put to."""
-    if "runner" not in signature(lookup("suite", cfg["name"])).parameters:
+    if "runner" not in facts(lookup("suite", cfg["name"])):
         raise ValueError(f"suite={cfg['name']} is a benchmark: python -m tpdm.benchmark suite={cfg['name']}")
     if not finished.run.is_writable:
         raise ValueError(

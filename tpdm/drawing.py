@@ -14,6 +14,7 @@ from tpdm.exporting import Remembering, check_exportable, export
 from tpdm.finished import SUMMARY, FinishedRun
 from tpdm.published import Published
 from tpdm.published_pipeline import PublishedPipeline
+from tpdm.registry import facts, lookup
 from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.memory import memory_of
 from tpdm.runtime.plots import png, sample_grid
@@ -171,10 +172,11 @@ def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Con
 
 
 def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
-    """How many calls samples may take that each take their own. Raises ValueError where none does."""
+    """How many calls samples may take that each take their own. Raises ValueError where the sampler leaves
+    them no choice: one that does can be held to `max_nfe`."""
     asked = {key: cfg[key] for key in ("nfe", "cost", "max_nfe")}
     for key, value in asked.items():
-        if value is not None and sampler not in ("adaptive", "allocated"):
+        if value is not None and "max_nfe" not in facts(lookup("sampler", sampler)):
             raise ValueError(
                 f"{key}={value:g} is a budget for a predictor, and sampler={sampler} asks none; use steps"
             )

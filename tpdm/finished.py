@@ -11,7 +11,7 @@ from torch import Tensor
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
 from tpdm.predictor.budget import at_budget
-from tpdm.registry import Component, NonNegative, build, validate
+from tpdm.registry import Component, NonNegative, build, facts, lookup, validate
 from tpdm.runtime.artifact import read_artifact_config
 from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
@@ -58,11 +58,11 @@ class FinishedRun:
         cost: float | None = None,
         max_nfe: int | None = None,
     ) -> Any:
-        """The sampler `cfg` describes; an adaptive one gets the run's predictor, or another folder's.
+        """The sampler `cfg` describes; one that asks a predictor gets the run's, or another folder's.
 
         One that takes a budget is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
         """
-        if cfg["name"] != "adaptive":
+        if "predictor" not in facts(lookup("sampler", cfg["name"])):
             scheduler = self.assembly.scheduler
             return build("sampler", cfg, scheduler=scheduler, nfe=nfe, cost=cost, max_nfe=max_nfe)
         folder = predictor or self.run.folder / "predictor"

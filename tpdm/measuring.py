@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from tpdm.assembly import DTYPES, Assembly, device_of
 from tpdm.denoiser import Denoiser
 from tpdm.finished import FinishedRun
-from tpdm.registry import build, lookup
+from tpdm.registry import build, facts, lookup
 from tpdm.runtime.atomic import write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.suite.ratio import Measured
@@ -34,7 +33,7 @@ def measure(cfg: Config) -> None:
 
 def parts_of(cfg: Config, device: torch.device) -> dict[str, Any]:
     """The facts that the suite asks for; those of a finished run, where one is given."""
-    asked = signature(lookup("suite", cfg["suite"]["name"])).parameters
+    asked = facts(lookup("suite", cfg["suite"]["name"]))
     if "runner" in asked:
         raise ValueError(
             f"suite={cfg['suite']['name']} is no benchmark: python -m tpdm.evaluate run=FOLDER suite=arena"

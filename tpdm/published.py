@@ -16,7 +16,7 @@ from tpdm.model.diffit import DiffiT
 from tpdm.model.dit import DiT
 from tpdm.model.official import Official, OfficialDiffiT, OfficialDiT, OfficialTLD
 from tpdm.model.tld import TLD
-from tpdm.registry import build
+from tpdm.registry import build, facts, lookup
 from tpdm.sampler.batched import in_batches
 from tpdm.types import Codec, Condition, CondSpec, DataShape, TextSpec
 
@@ -104,9 +104,9 @@ class Published:
         return self.text(cond).pooled.cpu()
 
     def sampler(self, cfg: Config, predictor: Path | None, **budget: Any) -> Any:
-        if cfg["name"] == "adaptive":
+        if "predictor" in facts(lookup("sampler", cfg["name"])):
             raise ValueError(f"checkpoint={self.path} has no predictor; choose a fixed sampler: sampler=ddim")
-        sampler = build("sampler", cfg, scheduler=self.denoiser.scheduler)
+        sampler = build("sampler", cfg, scheduler=self.denoiser.scheduler, **budget)
         sampler.check(self.denoiser.scheduler)
         return sampler
 

@@ -11,7 +11,7 @@ from tpdm.assembly import Assembly, described_predictor, open_predictor
 from tpdm.denoiser import Denoiser
 from tpdm.model.pretrained import SD3, usual_shape
 from tpdm.predictor.budget import at_budget
-from tpdm.registry import build, lookup
+from tpdm.registry import build, facts, lookup
 from tpdm.sampler.batched import in_batches
 from tpdm.types import Condition
 
@@ -76,16 +76,17 @@ class PublishedPipeline:
         cost: float | None = None,
         max_nfe: int | None = None,
     ) -> Any:
-        """The sampler `cfg` describes; an adaptive one gets the predictor that was chosen, or a folder's.
+        """The sampler `cfg` describes; one that asks a predictor gets that which was chosen, or a folder's.
 
-        That one is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
+        One that takes a budget is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
         """
-        if cfg["name"] == "adaptive":
+        if "predictor" in facts(lookup("sampler", cfg["name"])):
             about, network = self.predictor(predictor)
             asked = at_budget(network.to(self.device).eval().requires_grad_(False), about, nfe, cost)
             return build("sampler", cfg, predictor=asked, max_nfe=max_nfe)
-        sampler = build("sampler", cfg, scheduler=self.denoiser.scheduler)
-        sampler.check(self.denoiser.scheduler)
+        scheduler = self.denoiser.scheduler
+        sampler = build("sampler", cfg, scheduler=scheduler, nfe=nfe, cost=cost, max_nfe=max_nfe)
+        sampler.check(scheduler)
         return sampler
 
     def predictor(self, folder: Path | None) -> tuple[Config, Any]:

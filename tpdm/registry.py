@@ -55,6 +55,7 @@ __all__ = [
     "Range",
     "build",
     "choices",
+    "facts",
     "lookup",
     "names",
     "register",
@@ -112,6 +113,11 @@ def choices(component: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.annotation for p in _parameters(component) if p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
+def facts(component: Callable[..., Any]) -> set[str]:
+    """Names of what the code passes; they tell what a component is able to do."""
+    return {p.name for p in _parameters(component) if p.kind is p.KEYWORD_ONLY}
+
+
 def build(group: str, cfg: Mapping[str, Any], *, at: str | None = None, **facts: Any) -> Any:
     """The component that `cfg` names, made from its choices and from those of the facts that it asks for.
 
@@ -162,8 +168,7 @@ class _Node(Place):
         kinds = choices(target)
         self.check_keys(given, kinds, f"{self.group}={value['name']}")
         bound = {key: read(item, kinds[key], self.at(key)) for key, item in given.items()}
-        wanted = {p.name for p in _parameters(target) if p.kind is p.KEYWORD_ONLY}
-        offered = {**self.facts, "key": self.key}
+        wanted, offered = facts(target), {**self.facts, "key": self.key}
         return partial(target, **bound, **{fact: offered[fact] for fact in offered if fact in wanted})
 
 

@@ -4,7 +4,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from tpdm.registry import build, lookup
+from tpdm.registry import build, facts, lookup
 from tpdm.types import CostRange, Features, FeatureSpec, TimePredictor
 
 BUDGET = "budget"  # in a predictor's folder, beside its settings
@@ -100,7 +99,7 @@ def costs_of(reward: Mapping[str, Any]) -> CostRange | None:
 
 def build_predictor(cfg: Mapping[str, Any], features: FeatureSpec, costs: CostRange | None) -> nn.Module:
     """Raises ValueError where there are costs to tell, and this one listens to none."""
-    if costs is not None and "costs" not in signature(lookup("predictor", cfg["name"])).parameters:
+    if costs is not None and "costs" not in facts(lookup("predictor", cfg["name"])):
         raise ValueError(
             f"predictor={cfg['name']} is told no cost of a step, and reward/cost=drawn draws one to tell; "
             "use reward/cost=linear, or predictor=vit, cnn or hybrid"
