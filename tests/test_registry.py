@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
+from tpdm import registry
 from tpdm.registry import (
     Component,
     ConfigError,
@@ -14,6 +16,7 @@ from tpdm.registry import (
     NonNegative,
     Positive,
     Range,
+    Registered,
     build,
     choices,
     facts,
@@ -52,6 +55,12 @@ class Sum:
     def __init__(self, terms: dict[str, Callable[..., Any]], weights: list[NonNegative[float]]):
         self.terms = {name: term() for name, term in terms.items()}
         self.weights = weights
+
+
+@register("toy", "stepping")
+class Stepping:
+    def __init__(self, step: Annotated[str, Registered("toy/step")] | None):
+        self.step = step
 
 
 @register("toy", "constant")
@@ -186,6 +195,17 @@ def test_plugins_register_on_first_use(monkeypatch):
 def test_choices_are_what_stands_between_slash_and_star():
     assert list(choices(scaled)) == ["gamma"]
     assert list(choices(Net)) == ["width", "dropout", "kind", "betas", "bias", "note", "step"]
+
+
+def test_a_name_alone_is_one_of_those_that_are_registered(monkeypatch):
+    """Whenever they were, and where nothing has to be chosen, as for `scaled`."""
+    monkeypatch.setitem(registry._components, ("toy/step", "plain"), lambda x, /: x)
+    for step in ("plain", None):
+        assert build("toy", {"name": "stepping", "step": step}).step == step
+    for step in ("doubled", "scaled"):
+        line = f"toy.step='{step}' (str) is not accepted; accepted: str of toy/step: plain or null"
+        with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
+            build("toy", {"name": "stepping", "step": step})
 
 
 def test_facts_are_what_stands_behind_the_star():

@@ -37,6 +37,7 @@ from tpdm.values import (
     Component,
     ConfigError,
     Fraction,
+    Limit,
     NonNegative,
     Place,
     Positive,
@@ -53,6 +54,7 @@ __all__ = [
     "NonNegative",
     "Positive",
     "Range",
+    "Registered",
     "build",
     "choices",
     "facts",
@@ -106,6 +108,23 @@ def lookup(group: str, name: str) -> Callable[..., Any]:
     if name not in known:
         raise ConfigError(f"{group}={name} is not known{nearest(name, known)}; accepted: {', '.join(known)}")
     return _components[group, name]
+
+
+@dataclass(frozen=True)
+class Registered(Limit):
+    """Annotated[str, Registered("sampler/step")] is a component's name alone, where it has no choices."""
+
+    group: str
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return f"of {self.group}: {', '.join(self.names)}"
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name in names(self.group) if not choices(lookup(self.group, name))]
 
 
 def choices(component: Callable[..., Any]) -> dict[str, Any]:

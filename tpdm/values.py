@@ -18,8 +18,15 @@ class ConfigError(ValueError):
     """A config that cannot be built: one line with the key, what was seen and what is accepted."""
 
 
+class Limit(ABC):
+    """Which values of its type an annotation accepts, Annotated[type, limit]; as a text, in words."""
+
+    @abstractmethod
+    def __contains__(self, value: Any) -> bool: ...
+
+
 @dataclass(frozen=True)
-class Range:
+class Range(Limit):
     """Bounds of a number, inclusive (`min`, `max`) or exclusive (`above`, `below`)."""
 
     min: float = -math.inf
@@ -108,7 +115,7 @@ def _scalar(value: Any, annotation: Any, place: Place) -> Any:
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise place.error(value, _describe(annotation))
-    if any(isinstance(mark, Range) and value not in mark for mark in marks):
+    if any(isinstance(mark, Limit) and value not in mark for mark in marks):
         raise place.error(value, _describe(annotation))
     return float(value) if kind is float else value
 
@@ -164,7 +171,7 @@ def _sequence(value: Any, annotation: Any, place: Place) -> Sequence[Any]:
 
 _WORDS: dict[Any, Callable[[tuple], str]] = {
     Annotated: lambda args: " ".join(
-        [_describe(args[0]), *(str(a) for a in args[1:] if isinstance(a, Range))]
+        [_describe(args[0]), *(str(a) for a in args[1:] if isinstance(a, Limit))]
     ),
     Literal: lambda args: ", ".join(map(str, args)),
     Union: lambda args: " or ".join(map(_describe, args)),

@@ -17,7 +17,9 @@ from tests.runs import ended, started
 from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
 from tpdm.arena.controlled import Controlled
+from tpdm.arena.static import BySolver
 from tpdm.sampler import grid
+from tpdm.sampler.fixed import HEUN, FixedSampler
 from tpdm.sampler.grid_file import read_table
 
 
@@ -204,6 +206,14 @@ def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path)
             path.write_text(json.dumps(levels))
             taken = grid.learned(len(levels) - 1, path=str(path))
             assert taken.tolist() == levels
+
+
+def test_a_solver_of_two_stages_takes_half_the_steps_whatever_its_name(ring):
+    two = BySolver(FixedSampler(1, grid.uniform, replace(HEUN, name="another")))
+    entry = two.enter(ring, 4)
+    assert [share.weight for share in entry.shares] == [0.5, 0.5]
+    assert [len(row) - 1 for row in entry.found["levels"]] == [2, 3]
+    assert [two.playing(target) for target in (3, 4)] == [3, 3 + 5]
 
 
 def test_a_mean_leaves_a_grid_of_each_budget_and_it_is_what_was_played(played):

@@ -67,6 +67,7 @@ def test_a_trajectory_records_its_levels_and_the_calls_really_made(solver, name)
     assert trajectory.alive.all()
     assert (trajectory.nfe == len(denoiser.calls)).all()
     assert len(denoiser.calls) == (9 if solver is HEUN else 5)
+    assert solver.steps(len(denoiser.calls)) == 5
     asked = path(name).noise_level(torch.stack(denoiser.calls)[:, 0])
     visited = trajectory.t[0, [0, 1, 1, 2, 2, 3, 3, 4, 4]] if solver is HEUN else trajectory.t[0, :-1]
     torch.testing.assert_close(asked, visited, atol=1e-6, rtol=1e-6)

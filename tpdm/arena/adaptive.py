@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 from torch.distributions import Beta
@@ -16,7 +16,7 @@ from tpdm.arena.ring import Ring
 from tpdm.arena.store import described
 from tpdm.evaluation.result import Run
 from tpdm.predictor.budget import AtCost
-from tpdm.registry import build, register
+from tpdm.registry import Registered, build, register
 from tpdm.sampler.adaptive import AdaptiveSampler, Draw, mode
 from tpdm.types import Condition, DenoiserLike, TimePredictor, Trajectory
 
@@ -33,7 +33,7 @@ class Adaptive(Contestant):
     """
 
     predictor: Literal["predictor", "time_only"]
-    step: Literal["ddim", "dpmpp_2m", "ab2", "abm"] | None
+    step: Annotated[str, Registered("sampler/step")] | None
 
     def absent(self, camp: Camp, target: int) -> str | None:
         there = self.predictor in camp.runner.predictors

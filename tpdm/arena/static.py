@@ -109,16 +109,10 @@ class BySolver(Contestant):
             return str(refusal)
         return None
 
-    @property
-    def twice(self) -> bool:
-        """Heun makes 2N - 1 calls."""
-        return self.sampler.solver.name == "heun"
-
     def playing(self, target: int) -> int:
-        return 2 * target if self.twice else target
+        return target if self.sampler.solver.steps(target).is_integer() else 2 * target
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        mean = (target + 1) / 2 if self.twice else target
         levels: list[list[float]] = []
 
         def run_with(num_steps: int) -> Run:
@@ -130,7 +124,7 @@ class BySolver(Contestant):
 
             return run
 
-        return Entry(shared(mean, run_with), {"levels": levels}, 0.0)
+        return Entry(shared(self.sampler.solver.steps(target), run_with), {"levels": levels}, 0.0)
 
 
 def problem_of(camp: Camp, on: Problems) -> Problem:

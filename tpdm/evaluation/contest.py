@@ -12,6 +12,7 @@ from tpdm.evaluation.schedule import along, mean_schedule, shuffled
 from tpdm.evaluation.table import Judge, Row, neighbours
 from tpdm.registry import build
 from tpdm.sampler.adaptive import AdaptiveSampler, mode
+from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.integrate import Step
 from tpdm.scheduler.flow import Flow
 from tpdm.scheduler.path import by_noise_level
@@ -61,8 +62,7 @@ class Contest:
         if solver in self.own:
             levels = build("sampler/grid", GRIDS[grid])(num_steps)
             return self.along(self.own[solver], by_noise_level(self.denoiser.scheduler).t_max * levels)
-        sampler = build("sampler", {"name": solver, "num_steps": num_steps, "grid": GRIDS[grid]})
-        return self.measure(partial(sampler, self.denoiser))
+        return self.measure(partial(theirs(solver, grid, num_steps), self.denoiser))
 
     def rows(self, judge: Judge) -> list[Row]:
         """All contestants as `judge` counts them; fixed ones at the first one's mean calls."""
@@ -92,10 +92,16 @@ class Contest:
         return tuple(dict.fromkeys((*self.own, *first_order, "heun", "dpmpp_2m", "unipc")))
 
     def fixed_row(self, judge: Judge, solver: str, grid: str, nfe: float) -> Row:
-        steps = neighbours((nfe + 1) / 2 if solver == "heun" else nfe)  # Heun makes 2N - 1 calls
+        steps = neighbours(nfe if solver in self.own else theirs(solver, grid, LONG).solver.steps(nfe))
         both = solver == "euler" and "ddim" not in self.solvers()
         name = f"{grid} {solver}" + (" (= ddim)" if both else "")
         return judge.at(name, nfe, [self.fixed(solver, grid, n) for n in steps])
+
+
+def theirs(solver: str, grid: str, num_steps: int) -> FixedSampler:
+    """One of diffusers' solvers over a grid."""
+    made: FixedSampler = build("sampler", {"name": solver, "num_steps": num_steps, "grid": GRIDS[grid]})
+    return made
 
 
 def by_mode(

@@ -37,11 +37,24 @@ class Walk(NamedTuple):
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver's name and its forms on the two families of paths; None where it has no meaning."""
+    """A solver's name and its forms on the two families of paths; None where it has no meaning.
+
+    Its forms are told the noise levels of its calls: one for each of the `stages` of a step, but the last
+    step has one alone.
+    """
 
     name: str
     flow: Callable[[Tensor], Walk] | None
     variance_preserving: Callable[[Tensor], Walk]
+    stages: int = 1
+
+    def calls(self, levels: Float[Tensor, "N+1"]) -> Float[Tensor, "C"]:
+        """The noise level of each, along a grid: stages behind the first ask where their step ends."""
+        return torch.cat([levels[:1], levels[1:-1].repeat_interleave(self.stages)])
+
+    def steps(self, calls: float) -> float:
+        """As many as make a mean of so many calls."""
+        return 1 + (calls - 1) / self.stages
 
 
 @dataclass(frozen=True)
@@ -92,13 +105,13 @@ class FixedSampler:
         if len(levels) < 2 or levels[-1] != 0 or (levels.diff() >= 0).any():
             raise ValueError(f"noise levels must fall to 0 step by step, got {levels.tolist()}")
         if not isinstance(path, Flow):
-            return self.solver.variance_preserving(levels)
+            return self.solver.variance_preserving(self.solver.calls(levels))
         if self.solver.flow is None:
             raise ValueError(
                 f"sampler={self.solver.name} adds the noise of a variance-preserving chain, which "
                 "scheduler=flow does not have; use scheduler=ddpm or another sampler"
             )
-        return self.solver.flow(levels)
+        return self.solver.flow(self.solver.calls(levels))
 
 
 def _read(p: Prediction, walk: Walk, straight: bool) -> Tensor:
@@ -123,13 +136,11 @@ def _trajectory(x0: Tensor, levels: Tensor, num_calls: int) -> Trajectory:
 def _walk_on_flow(
     name: str,
     settings: dict[str, Any],
-    levels: Tensor,
-    twice: bool = False,
+    calls: Tensor,
     highest: float = 1.0,
     lowest: float = 0.0,
     precise: bool = False,
 ) -> Walk:
-    calls = _calls(levels, twice)
     walk = _walk(name, settings, calls, sigmas=calls.double().clamp(max=highest), lowest=lowest)
     return walk._replace(precise=precise)
 
@@ -137,21 +148,14 @@ def _walk_on_flow(
 def _walk_elsewhere(
     name: str,
     settings: dict[str, Any],
-    levels: Tensor,
-    twice: bool = False,
+    calls: Tensor,
     exploding: bool = False,
     lowest: float = 0.0,
     precise: bool = False,
 ) -> Walk:
-    calls = _calls(levels, twice)
     level = calls.double()
     walk = _walk(name, settings, calls, sigmas=level / (1 - level), lowest=lowest)
     return walk._replace(exploding=exploding, precise=precise)
-
-
-def _calls(levels: Tensor, twice: bool) -> Tensor:
-    """A two-stage solver asks again at the end of every step but the last: 2N - 1 calls."""
-    return torch.cat([levels[:1], levels[1:-1].repeat_interleave(2)]) if twice else levels[:-1]
 
 
 def _walk(name: str, settings: dict[str, Any], calls: Tensor, sigmas: Tensor, lowest: float) -> Walk:
@@ -163,14 +167,14 @@ def _walk(name: str, settings: dict[str, Any], calls: Tensor, sigmas: Tensor, lo
     return Walk(scheduler, calls, calls.tolist())
 
 
-def _walk_on_table(name: str, settings: dict[str, Any], levels: Tensor, stochastic: bool = False) -> Walk:
+def _walk_on_table(name: str, settings: dict[str, Any], calls: Tensor, stochastic: bool = False) -> Walk:
     """For solvers that look up integers: a chain as long as the grid, whose table holds the grid's levels."""
-    level = levels[:-1].double()
+    level = calls.double()
     num_steps = len(level)
     scheduler = _made(name, settings | {"num_train_timesteps": num_steps, "clip_sample": False})
     scheduler.alphas_cumprod = ((1 - level) ** 2 / (level**2 + (1 - level) ** 2)).flip(0)
     scheduler.set_timesteps(num_steps)
-    return Walk(scheduler, levels[:-1], range(num_steps - 1, -1, -1), stochastic=stochastic)
+    return Walk(scheduler, calls, range(num_steps - 1, -1, -1), stochastic=stochastic)
 
 
 def _made(name: str, settings: dict[str, Any]) -> Any:
@@ -200,10 +204,9 @@ EULER = Solver(
 )
 HEUN = Solver(
     "heun",
-    flow=partial(_walk_on_flow, "FlowMatchHeunDiscreteScheduler", {}, twice=True),
-    variance_preserving=partial(
-        _walk_elsewhere, "HeunDiscreteScheduler", READS_X0, twice=True, exploding=True
-    ),
+    flow=partial(_walk_on_flow, "FlowMatchHeunDiscreteScheduler", {}),
+    variance_preserving=partial(_walk_elsewhere, "HeunDiscreteScheduler", READS_X0, exploding=True),
+    stages=2,
 )
 DPMPP_2M = Solver(
     "dpmpp_2m",
