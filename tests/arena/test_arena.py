@@ -16,6 +16,8 @@ from tests.arena.parts import CONTESTANTS, arena
 from tests.runs import ended, started
 from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
+from tpdm.arena.borrowed import MeanSchedule, OwnSteps, Shuffled
+from tpdm.arena.contestant import Contestant
 from tpdm.arena.controlled import Controlled
 from tpdm.arena.static import BySolver
 from tpdm.sampler import grid
@@ -245,10 +247,35 @@ def test_what_does_not_go_together_is_refused(changes, message, tmp_path):
         arena(tmp_path, **changes)()
 
 
-def test_a_name_that_nobody_has_cannot_be_borrowed_from(tmp_path):
-    others = {name: make for name, make in CONTESTANTS.items() if name != "adaptive"}
-    with pytest.raises(ValueError, match=r"suite\.contestants\.mean_schedule\.of=adaptive is no contestant"):
-        arena(tmp_path, contestants=others)
+OWN = "accepted: adaptive, allocator, one_shot, controlled"
+
+
+@pytest.mark.parametrize("borrowing", [MeanSchedule, Shuffled, OwnSteps])
+@pytest.mark.parametrize("of", ["shuffled", "mine", "own_steps", "table", "heun", "oracle_steps", "nobody"])
+def test_who_has_no_schedules_of_its_own_cannot_be_borrowed_from(borrowing, of, tmp_path):
+    """Before anything is looked for; a contestant that borrows from itself would ask itself for ever."""
+    mine = {**CONTESTANTS, "mine": partial(borrowing, of=of)}
+    wrong = "is no contestant" if of == "nobody" else "has no schedules of its own"
+    with pytest.raises(ValueError, match=rf"^suite\.contestants\.mine\.of={of} {wrong}; {OWN}$"):
+        arena(tmp_path, contestants=mine)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nobody_has_schedules_of_its_own_that_is_said(tmp_path):
+    alone = {"table": CONTESTANTS["table"], "shuffled": CONTESTANTS["shuffled"]}
+    with pytest.raises(ValueError, match=r"of=adaptive is no contestant; accepted: none, as nobody"):
+        arena(tmp_path, contestants=alone)
+
+
+def test_one_that_leans_on_somebody_who_is_not_there_is_refused(tmp_path):
+    class Leaning(Contestant):
+        leans_on = lambda self: ("nobody",)  # noqa: E731
+        enter = None
+
+    with pytest.raises(
+        ValueError, match=r"suite\.contestants\.mine leans on nobody, no contestant; accepted: t"
+    ):
+        arena(tmp_path, contestants={**CONTESTANTS, "mine": Leaning})
 
 
 def test_a_budget_is_met_on_the_matching_set(ring, monkeypatch):

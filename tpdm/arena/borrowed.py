@@ -29,6 +29,15 @@ class Borrowed(Contestant):
     def leans_on(self) -> tuple[str, ...]:
         return (self.of,)
 
+    def check(self, name: str, others: Mapping[str, Contestant]) -> None:
+        """Nor may it borrow from one who does not adapt, or has borrowed: such a one knows the schedules of one
+        set alone, and two could borrow from each other."""
+        lenders = [other for other, contestant in others.items() if contestant.adapts]
+        if self.of not in lenders:
+            wrong = "has no schedules of its own" if self.of in others else "is no contestant"
+            accepted = ", ".join(lenders) or "none, as nobody here has schedules of its own"
+            raise ValueError(f"suite.contestants.{name}.of={self.of} {wrong}; accepted: {accepted}")
+
     def absent(self, camp: Camp, target: int) -> str | None:
         return camp.absence(self.of, target)
 

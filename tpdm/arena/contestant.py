@@ -64,6 +64,20 @@ class Contestant(ABC):
         """Other contestants whose results it starts from, by their names in the arena."""
         return ()
 
+    @property
+    def adapts(self) -> bool:
+        """Whether it places the steps of each sample by itself, in whichever set that is."""
+        return self.kind == "adaptive" and not self.leans_on()
+
+    def check(self, name: str, others: Mapping[str, Contestant]) -> None:
+        """Raises ValueError, naming its key, where one that it leans on is not in the arena."""
+        for other in self.leans_on():
+            if other not in others:
+                accepted = ", ".join(others)
+                raise ValueError(
+                    f"suite.contestants.{name} leans on {other}, no contestant; accepted: {accepted}"
+                )
+
     def absent(self, camp: Camp, target: int) -> str | None:
         """Why it cannot take part in this run, or at this budget; None where it can."""
         return None

@@ -62,7 +62,7 @@ def curves(pooled: Sequence[Standing], x: str, ring: Ring) -> list[Curve]:
     shown = [
         name
         for name, one in camp.contestants.items()
-        if name == camp.baseline or one.kind == "bound" or (one.kind == "adaptive" and not one.leans_on())
+        if name == camp.baseline or one.kind == "bound" or one.adapts
     ]
     for name in dict.fromkeys(row.contestant for row in pooled):
         rows = [row for row in pooled if row.contestant == name and getattr(row, x) is not None]

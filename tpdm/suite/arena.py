@@ -176,16 +176,11 @@ def check_lists(**given: list[int]) -> None:
 
 
 def check_names(named: list[str], contestants: Mapping[str, Contestant], baseline: str) -> None:
-    """Raises ValueError where two have one name, or one that another leans on is not there."""
+    """Raises ValueError where two have one name, or one that another leans on is not there or will not do."""
     if twice := [name for name in named if named.count(name) > 1]:
         raise ValueError(f"suite: two contestants are called {twice[0]}; every name is given once")
     schedules = [name for name, contestant in contestants.items() if isinstance(contestant, Schedule)]
     if baseline not in schedules:
         raise ValueError(f"suite.baseline={baseline} is no schedule; accepted: {', '.join(schedules)}")
-    accepted = ", ".join(contestants)
     for name, contestant in contestants.items():
-        for other in contestant.leans_on():
-            if other not in contestants:
-                raise ValueError(
-                    f"suite.contestants.{name}.of={other} is no contestant; accepted: {accepted}"
-                )
+        contestant.check(name, contestants)
