@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from tpdm.arena.camp import Runner, Trained
@@ -15,9 +16,11 @@ from tpdm.runtime.timings import read_timings
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.step import abm
 
+COLUMNS = 100  # of a paragraph on a terminal
+
 
 def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) -> str:
-    """What the suite found, in a paragraph. ValueError where it is none that a finished run is put to."""
+    """What the suite found, in paragraphs for a terminal. ValueError where no finished run is put to it."""
     if "runner" not in facts(lookup("suite", cfg["name"])):
         raise ValueError(f"suite={cfg['name']} is a benchmark: python -m tpdm.benchmark suite={cfg['name']}")
     if not finished.run.is_writable:
@@ -38,8 +41,7 @@ def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) 
         device=finished.device,
         folder=finished.results,
     )
-    told: str = suite()
-    return told
+    return "\n\n".join(fill(told, COLUMNS, break_on_hyphens=False) for told in suite())
 
 
 def runner_of(finished: FinishedRun) -> Runner:

@@ -1,9 +1,11 @@
 """The whole of it, on Gaussians."""
 
 import csv
+import html
 import json
 import math
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -60,12 +62,36 @@ def test_everybody_is_there_at_every_budget_for_every_seed(played):
     assert {(r["contestant"], r["target"], r["seed"]) for r in table(one)} == expected
     for name in ("report.html", "pareto_nfe.png", "pareto_seconds.png", "schedules.json"):
         assert (one.folder / name).stat().st_size > 0
-    assert told in (one.folder / "report.html").read_text()
-    assert told.startswith(
+    page = (one.folder / "report.html").read_text()
+    assert "".join(f"<p>{html.escape(text)}</p>" for text in told) in page
+    found, convex, agree = told
+    assert found.startswith(
         "Errors are mean squared distances to the end of the exact ODE, on 96 held-out noises"
     )
-    assert "of table falls convexly from 1 to 4 steps." in told or "of table is not convex at" in told
-    assert "Of several starts of its search, the two best end within 1 % in cost" in told
+    assert "of table falls convexly from 1 to 4 steps." in convex or "of table is not convex at" in convex
+    assert agree.startswith("Of several starts of its search, the two best end within 1 % in cost")
+
+
+def test_the_page_tells_what_was_found_in_words_and_what_made_it(played):
+    """What is the same for both seeds is told once, and nothing with the braces of a dict."""
+    one, _ = played
+    found = json.loads((one.folder / "schedules.json").read_text())
+    page = re.sub(
+        r'src="[^"]*"|<script>.*</script>|<style>.*</style>',
+        "",
+        (one.folder / "report.html").read_text(),
+        flags=re.S,
+    )
+    assert "{" not in page
+    cells = re.findall(r"<tr>(.*?)</tr>", page.split("What was found")[1])
+    rows = [[html.unescape(text) for text in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in cells[1:]]
+    (uniform,) = [row for row in rows if row[:2] == ["uniform", "3"]]
+    assert uniform[2:] == ["all", "levels 1, 0.6667, 0.3333, 0"]
+    for seed in ("0", "1"):
+        price = f"price {found['oracle_steps']['4'][seed]['price']:.4g}"
+        (oracle,) = [row for row in rows if row[:2] == ["oracle_steps", "4"] and row[2] in (seed, "all")]
+        assert oracle[3] == price
+    assert not [row for row in rows if row[0] == "shuffled"]
 
 
 def test_static_contestants_have_exactly_the_calls_of_the_budget(played):

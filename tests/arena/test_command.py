@@ -22,7 +22,9 @@ def test_a_finished_run_meets_everybody(finished, tmp_path):
     ended = command(evaluate.main, f"run={copy}", *SMALL)
     assert ended.status == 0, ended.err
     assert "adaptive" in ended.out
-    assert "held against, at the same mean NFE, is table" in ended.out
+    assert "held against, at the same mean NFE, is table" in " ".join(ended.out.split())
+    assert ended.out.count("\n\n") == 2
+    assert 80 < max(map(len, ended.out.splitlines())) <= 100
     with open(copy / "arena" / "arena.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["seed"] == "all"]
     names = {row["contestant"] for row in rows}

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tpdm.arena.standing import Ratio, Standing
-from tpdm.arena.telling import agreement, paragraph
+from tpdm.arena.telling import agreement, paragraph, spoken
 
 
 def stands(name, target, ratio, kind="adaptive", own=None, seed=None):
@@ -61,6 +61,22 @@ def test_starts_that_do_not_agree_are_told_of_with_their_gap():
     assert told.endswith("the two best end within 1 % in cost for every number of steps from 2 to 4.")
     (told,) = agreement({2: 0.0, 3: 0.024, 4: 0.2})
     assert told.endswith("within 1 % in cost but for these numbers of steps: 3 (2.4 %), 4 (20.0 %).")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"levels": [[1.0, 0.8226630091667175, 0.0]]}, "levels 1, 0.8227, 0"),
+        ({"levels": [[1.0, 0.0], [1.0, 1 / 3, 0.0]]}, "levels 1, 0 and 1, 0.3333, 0"),
+        ({"better": False, "held_out_ratio": None}, "better no, held_out_ratio none"),
+        ({"price": 0.00046870979713275996}, "price 0.0004687"),
+        ({"cores": 2, "gpu": "H100"}, "cores 2, gpu H100"),
+        (None, "none"),
+        ({}, ""),
+    ],
+)
+def test_what_was_found_is_spoken(value, text):
+    assert spoken(value) == text
 
 
 def test_a_tie_that_few_samples_leave_open_is_not_told_as_one_that_is_close():

@@ -9,6 +9,7 @@ from typing import Any
 
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import Standing
+from tpdm.arena.telling import spoken
 from tpdm.runtime.atomic import write_json, write_text
 from tpdm.runtime.page import document, gallery, paragraphs, table
 from tpdm.runtime.plots import Curve, pareto, png
@@ -27,7 +28,7 @@ def write_report(
     absent: Sequence[tuple[str, Sequence[int], str]],
     text: Sequence[str],
 ) -> None:
-    """`text` are the paragraphs of the page; who was absent is told below them."""
+    """`text` are the paragraphs of the page; below them is told who was absent, at its end what was found."""
     pooled = [row for row in rows if row.seed is None]
     write_text(folder / TABLE, as_csv([row.cells() for row in rows]))
     write_json(folder / SCHEDULES, schedules(rings, pooled))
@@ -37,7 +38,8 @@ def write_report(
     missing = [f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in absent]
     cells = table([row.cells() for row in pooled])
     plots = gallery({PLOTS[name]: as_url(folder / name) for name in PLOTS}, kind="plot")
-    write_text(folder / PAGE, document(title, paragraphs([*text, *missing]), plots, cells))
+    found = table(found_cells(rings, pooled), "What was found")
+    write_text(folder / PAGE, document(title, paragraphs([*text, *missing]), plots, cells, found))
 
 
 def as_url(path: Path) -> str:
@@ -53,6 +55,26 @@ def schedules(rings: Sequence[Ring], pooled: Sequence[Standing]) -> dict[str, An
         for ring in rings:
             at[str(ring.seed)] = dict(ring.played(row.contestant, row.target).found)
     return found
+
+
+def found_cells(rings: Sequence[Ring], pooled: Sequence[Standing]) -> list[dict[str, Any]]:
+    """For a table: what a contestant found at a budget, once for all seeds that it is the same for."""
+    rows: list[dict[str, Any]] = []
+    for row in pooled:
+        seeds: dict[str, list[int]] = {}
+        for ring in rings:
+            seeds.setdefault(spoken(ring.played(row.contestant, row.target).found), []).append(ring.seed)
+        rows += [
+            {
+                "contestant": row.contestant,
+                "target": row.target,
+                "seed": "all" if len(at) == len(rings) else ", ".join(map(str, at)),
+                "found": text,
+            }
+            for text, at in seeds.items()
+            if text
+        ]
+    return rows
 
 
 def curves(pooled: Sequence[Standing], x: str, ring: Ring) -> list[Curve]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import SAME, Ratio, Standing
@@ -109,6 +110,20 @@ def bounds(pooled: Sequence[Standing]) -> list[str]:
         + "."
         for name in named
     ]
+
+
+def spoken(value: Any) -> str:
+    """What was found, or made it, for a reader: `levels 1, 0.8227, 0`, `price 0.0004687`, `better yes`."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {spoken(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        nested = any(isinstance(item, list | tuple) for item in value)
+        return (" and " if nested else ", ").join(map(spoken, value))
+    return str(value)
 
 
 def agreement(gaps: Mapping[int, float]) -> list[str]:

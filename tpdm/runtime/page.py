@@ -18,7 +18,7 @@ STYLE = """
 body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse }
 td, th { padding: .3em .7em; border-bottom: 1px solid #d9d9d9; text-align: right }
-th { cursor: pointer; user-select: none } td:first-child, th:first-child { text-align: left }
+th { cursor: pointer; user-select: none } td:first-child, th:first-child, td.words { text-align: left }
 figure { display: inline-block; margin: 1em 1em 0 0 } img { max-width: 20em; image-rendering: pixelated }
 figure.tile { width: 11em; margin: 0 .8em .8em 0; font-size: .8em; vertical-align: bottom }
 .tile img { width: 100%; image-rendering: auto } .plot img { max-width: 100%; image-rendering: auto }
@@ -100,18 +100,20 @@ def _address(image: Image.Image, kind: str) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], heading: str = "") -> str:
     """A click on a column's head sorts by it."""
+    above = f"<h3>{html.escape(heading)}</h3>" if heading else ""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     head = "".join(f"<th>{html.escape(key)}</th>" for key in keys)
     body = "".join(f"<tr>{''.join(_cell(row.get(key)) for key in keys)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: Any) -> str:
     shown = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
     exact = "" if value is None else str(value)
-    return f'<td data-value="{html.escape(exact)}">{html.escape(shown)}</td>'
+    kind = ' class="words"' if isinstance(value, str) else ""
+    return f'<td data-value="{html.escape(exact)}"{kind}>{html.escape(shown)}</td>'
 
 
 def scatter(points: Sequence[Point], axes: tuple[str, str]) -> str:

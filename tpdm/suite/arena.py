@@ -20,7 +20,7 @@ from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
 from tpdm.arena.store import Store, described
-from tpdm.arena.telling import TIME, agreement, convexity, paragraph
+from tpdm.arena.telling import TIME, agreement, convexity, paragraph, spoken
 from tpdm.arena.timing import Timed
 from tpdm.arena.tournament import CONVEX, Entered, enrolled, matches, play, standings, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
@@ -106,8 +106,8 @@ class Arena:
         self.camp = Camp(replace(runner, denoiser=self.meter), sets, taking_part, baseline, store)
         self.processes = crew(processes, device)
 
-    def __call__(self) -> str:
-        """Plays, writes everything into its folder, returns the paragraph that sums it up."""
+    def __call__(self) -> list[str]:
+        """Plays, writes everything into its folder, returns the paragraphs that sum it up."""
         entered = enrolled(self.camp, self.targets)
         met = matches(self.camp, entered, self.targets)
         calls = foreseen(self.camp, self.seeds, met, self.timed)
@@ -125,8 +125,8 @@ class Arena:
         samples = len(rings) * self.camp.sets.sizes.evaluation
         most = min(max(self.targets), CONVEX)
         found = paragraph(rows, len(rings), samples, self.camp.baseline)
-        told = " ".join([found, convexity(rings[0], most), *agreement(self.gaps())])
-        text = [told, TIME] + [f"{key}: {value}" for key, value in provenance().items()]
+        told = [found, convexity(rings[0], most), *agreement(self.gaps())]
+        text = [*told, TIME, *(f"{key}: {spoken(value)}" for key, value in provenance().items())]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
         self.leave(rings[0], entered)
         return told
