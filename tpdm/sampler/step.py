@@ -15,7 +15,7 @@ from tpdm.registry import register
 from tpdm.scheduler.path import expand
 from tpdm.types import Prediction, Scheduler
 
-LONGEST = 3.0  # times the next step: the longest step that abm puts right wholly
+LONGEST = 2.0  # times the next step: the longest step that abm puts right wholly
 
 
 class Past(NamedTuple):
@@ -85,10 +85,9 @@ def abm(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | 
     last step. The parabola through all three says how far x is off for it, and AB2 goes on from there: as
     many calls, and on the flow path of order 3. The first step, which was Euler's, becomes a trapezoid's.
 
-    What x was off would reach t_next whole if the velocity did not depend on x, and as sigma_next / sigma of
-    it if x0 did not, as on an empty canvas, which is stiff: it is carried by their geometric mean. And putting
-    x right makes it jump, which the next difference of the ends shows as if it were their slope: so a step
-    that is far longer than the next one is put right in part alone.
+    Putting x right makes it jump, which the next difference of the ends shows as if it were their slope; and
+    where it hardly matters what x is, as on an empty canvas, the jump outlasts the noise that it is part of.
+    So a step that is far longer than the next one is put right in part, by the square of how far.
     """
     x = ab2(path, p, t, t_next, past)
     if past is None:
@@ -100,8 +99,7 @@ def abm(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | 
         x0_miss = x0_miss - expand(growth, x) * (past.x0 - past.before.x0)
         eps_miss = eps_miss - expand(growth, x) * (past.eps - past.before.eps)
         weight = (2 * growth + 3) / (6 * growth + 6)
-    carried = (path(t_next).sigma / now.sigma).sqrt()
-    weight = weight * carried * (LONGEST * (t_next - t) / (t - past.t)).clamp(max=1)
+    weight = weight * (LONGEST * (t_next - t) / (t - past.t)).clamp(max=1).square()
     x0_weight, eps_weight = weight * (now.alpha - then.alpha), weight * (now.sigma - then.sigma)
     return x + expand(x0_weight, x) * x0_miss + expand(eps_weight, x) * eps_miss
 
