@@ -265,6 +265,8 @@ def test_a_mean_leaves_a_grid_of_each_budget_and_it_is_what_was_played(played):
         ({"seeds": [0, 1021]}, r"suite\.seeds holds 1021; accepted: 0 to 1020"),
         ({"search": 2**20 + 1}, r"suite\.search=1048577 is too many; a set has at most 1048576 noises"),
         ({"grids": {"adaptive": grid.uniform}}, "two contestants are called adaptive"),
+        ({"grids": {"schedules": grid.uniform}}, "a contestant is called schedules, as is what the arena"),
+        ({"grids": {"kept": grid.uniform}}, "a contestant is called kept, as is what the arena leaves"),
         ({"targets": [2, 30]}, r"suite\.baseline=table .* its table ends at 8 steps"),
     ],
 )
@@ -299,7 +301,7 @@ def test_one_that_leans_on_somebody_who_is_not_there_is_refused(tmp_path):
         enter = None
 
     with pytest.raises(
-        ValueError, match=r"suite\.contestants\.mine leans on nobody, no contestant; accepted: t"
+        ValueError, match=r"suite\.contestants\.mine leans on nobody, which is no contestant; accepted: t"
     ):
         arena(tmp_path, contestants={**CONTESTANTS, "mine": Leaning})
 

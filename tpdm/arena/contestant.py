@@ -75,7 +75,7 @@ class Contestant(ABC):
             if other not in others:
                 accepted = ", ".join(others)
                 raise ValueError(
-                    f"suite.contestants.{name} leans on {other}, no contestant; accepted: {accepted}"
+                    f"suite.contestants.{name} leans on {other}, which is no contestant; accepted: {accepted}"
                 )
 
     def absent(self, camp: Camp, target: int) -> str | None:
@@ -91,7 +91,7 @@ class Contestant(ABC):
         return target
 
     def leave(self, camp: Camp, path: Path) -> None:
-        """Writes to `path`, which has no suffix yet, what others can sample with, beside its grids."""
+        """Writes into the folder `path` what others can sample with, where that is more than grids."""
         return
 
     def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:

@@ -15,7 +15,7 @@ from tpdm.arena.camp import Camp, Runner
 from tpdm.arena.contestant import Contestant, Schedule
 from tpdm.arena.effort import foreseen, in_words
 from tpdm.arena.meter import Metered, calls_per_second
-from tpdm.arena.report import write_report
+from tpdm.arena.report import SCHEDULES, write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
@@ -37,6 +37,7 @@ from tpdm.search.problem import Problem
 from tpdm.types import Condition, DataShape
 
 FOLDER, KEPT = "arena", "kept"
+TAKEN = (Path(SCHEDULES).stem, KEPT)  # contestants leave NAME.json or the folder NAME beside these
 
 
 @register("suite", "arena")
@@ -176,9 +177,14 @@ def check_lists(**given: list[int]) -> None:
 
 
 def check_names(named: list[str], contestants: Mapping[str, Contestant], baseline: str) -> None:
-    """Raises ValueError where two have one name, or one that another leans on is not there or will not do."""
+    """Raises ValueError where two have one name, one has the name of what the arena leaves, or one that
+    another leans on is not there or will not do."""
     if twice := [name for name in named if named.count(name) > 1]:
         raise ValueError(f"suite: two contestants are called {twice[0]}; every name is given once")
+    if taken := [name for name in named if name in TAKEN]:
+        raise ValueError(
+            f"suite: a contestant is called {taken[0]}, as is what the arena leaves; accepted: any other name"
+        )
     schedules = [name for name, contestant in contestants.items() if isinstance(contestant, Schedule)]
     if baseline not in schedules:
         raise ValueError(f"suite.baseline={baseline} is no schedule; accepted: {', '.join(schedules)}")
