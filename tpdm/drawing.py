@@ -172,8 +172,8 @@ def conditions(data: Any, labels: list[Any] | None, seeds: Sequence[int]) -> Con
 
 
 def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
-    """How many calls samples may take that each take their own. Raises ValueError where the sampler leaves
-    them no choice: one that does can be held to `max_nfe`."""
+    """How many calls samples may take that each take their own. Raises ValueError where the sampler takes
+    no budget: one that does can be held to `max_nfe`."""
     asked = {key: cfg[key] for key in ("nfe", "cost", "max_nfe")}
     for key, value in asked.items():
         if value is not None and "max_nfe" not in facts(lookup("sampler", sampler)):

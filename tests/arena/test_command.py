@@ -58,7 +58,7 @@ def test_what_it_found_is_drawn_with(finished, tmp_path):
         grid = copy / "arena" / f"{name}.json"
         assert list(read_table(grid)) == [3]
         assert [read_grid(grid, 3).tolist()] == played[name]["3"]["4"]["levels"]
-    by_euler = ("sampler=euler", "steps=3", f"sampler.grid={grid}")
+    by_euler = ("sampler=euler", "steps=3", f"sampler.grid={copy}/arena/sharpness.json")
     assert "mean NFE 3.00" in command(sample.main, *drawn, *by_euler).out
     for name in ("mean_schedule", "one_shot_mean"):
         assert list(read_table(copy / "arena" / f"{name}.json")) == [3]

@@ -151,7 +151,7 @@ class Settled(IdealDenoiser):
 
 
 @pytest.mark.parametrize("times", [[1, 0.1, 0], [1, 0.3, 0.05, 0]])
-def test_abm_leaves_alone_where_x_does_not_count(times):
+def test_abm_leaves_x_alone_where_it_does_not_count(times):
     """Put right wholly, x would end 80 and 49 times as far off as it does by AB2."""
     denoiser, times = Settled(path("flow"), torch.zeros(1, 2, 2), torch.ones(1, 2, 2)), torch.tensor(times)
     errors = [walk(step, denoiser, times).abs().max() for step in (abm, ab2)]

@@ -30,8 +30,8 @@ class Borrowed(Contestant):
         return (self.of,)
 
     def check(self, name: str, others: Mapping[str, Contestant]) -> None:
-        """Nor may it borrow from who does not adapt, or has borrowed: such a one knows one set's schedules
-        alone, and two could borrow from each other."""
+        """Raises ValueError where the other does not adapt by itself: one that borrows too knows
+        the schedules of one set alone, and two could borrow from each other."""
         lenders = [other for other, contestant in others.items() if contestant.adapts]
         if self.of not in lenders:
             wrong = "has no schedules of its own" if self.of in others else "is no contestant"
