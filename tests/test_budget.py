@@ -102,10 +102,10 @@ def test_it_is_timed_in_the_middle_of_its_costs(run):
         (["cost=2"], "cost=2 is no cost that the predictor was trained at; accepted: 1e-05 to 1"),
         (["nfe=3", "cost=0.1"], "nfe=3 and cost=0.1 are given; give one of them"),
         (["max_nfe=0"], "max_nfe=0 (int) is not accepted; accepted: int > 0 or null"),
-        (["sampler=euler", "nfe=3"], "nfe=3 is a budget for a predictor, and sampler=euler asks none"),
+        (["sampler=euler", "nfe=3"], "nfe=3 is a budget, and sampler=euler takes none"),
         (
             ["sampler=euler", "max_nfe=3"],
-            "max_nfe=3 is a budget for a predictor, and sampler=euler asks none",
+            "max_nfe=3 is a budget, and sampler=euler takes none",
         ),
     ],
 )
@@ -123,7 +123,7 @@ def test_any_sampler_that_can_be_capped_is_handed_the_budget(run, capped):
     asked = asked_budget({"nfe": 3.0, "cost": None, "max_nfe": 4}, capped["name"])
     opened = FinishedRun.open(str(run), CPU, True)
     assert opened.sampler(capped, None, **asked).budget == (3.0, None, 4)
-    with pytest.raises(ValueError, match="max_nfe=4 is a budget for a predictor, and sampler=static asks"):
+    with pytest.raises(ValueError, match="max_nfe=4 is a budget, and sampler=static takes"):
         asked_budget({"nfe": None, "cost": None, "max_nfe": 4}, "static")
 
 

@@ -178,7 +178,8 @@ def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
     for key, value in asked.items():
         if value is not None and "max_nfe" not in facts(lookup("sampler", sampler)):
             raise ValueError(
-                f"{key}={value:g} is a budget for a predictor, and sampler={sampler} asks none; use steps"
+                f"{key}={value:g} is a budget, and sampler={sampler} takes none: use steps, or a sampler "
+                "that shares calls out, adaptive or allocated"
             )
     return asked
 

@@ -1,6 +1,6 @@
 """One step from t to t_next, for rows that each have their own times. All steps are exact where the ends are.
 
-The path is any Scheduler; `past` is the previous prediction of the same rows, None on the first step.
+The path is any Scheduler; `past` is what was predicted before for the same rows, None on the first step.
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ def abm(path: Scheduler, p: Prediction, t: Tensor, t_next: Tensor, past: Past | 
 
     What is predicted at t tells how far the ends are from the line along which AB2 extrapolated them over the
     last step. The parabola through all three says how far x is off for it, and AB2 goes on from there: as
-    many calls, and on the flow path of order 3. The first step, which was Euler's, becomes a trapezoid's.
+    many calls, and on the flow path of order 3 where steps change slowly. The first step, which was Euler's,
+    becomes a trapezoid's.
 
     Putting x right makes it jump, which the next difference of the ends shows as if it were their slope; and
     where it hardly matters what x is, as on an empty canvas, the jump outlasts the noise that it is part of.
-    So a step that is far longer than the next one is put right in part, by the square of how far.
+    So a step h that is more than LONGEST times as long as the next is put right by (LONGEST h_next / h)^2.
     """
     x = ab2(path, p, t, t_next, past)
     if past is None:
