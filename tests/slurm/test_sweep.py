@@ -43,7 +43,7 @@ DDP = (
 )
 ALONE = ("predictor=none", "evaluation=none")  # a denoiser and nothing else
 LONG = (*ALONE, "trainer.max_steps=24", "trainer.save_every=100")
-WAIT_S = 200
+WAIT_S = 600
 
 
 @pytest.fixture(scope="module")
