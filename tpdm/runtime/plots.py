@@ -39,9 +39,7 @@ STYLE = {
 }
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
 MARKERS = "os^DvPX"
-NARROWEST = (
-    1.2  # from the middle of an axis of prices to its end, so that what costs the same stands together
-)
+NARROWEST = 1.2  # from the middle of an axis of prices to its end: what costs the same stands together
 LABEL = 0.025  # of the axes' height, from a small name to the next
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
