@@ -145,4 +145,4 @@ def test_a_gain_that_is_chance_is_hardly_ever_believed():
 def test_of_one_step_there_is_nothing_to_choose(ring):
     assert ring.camp.absence("one_shot", 1) == "one step leaves nothing to choose"
     assert ring.camp.absence("one_shot", 8) is None
-    assert ring.camp.absence("one_shot", 9) == "its table ends at 8 steps"
+    assert ring.camp.absence("one_shot", 9) == "its table ends at 8 steps (largest)"

@@ -43,7 +43,7 @@ DDP = (
 )
 ALONE = ("predictor=none", "evaluation=none")  # a denoiser and nothing else
 LONG = (*ALONE, "trainer.max_steps=24", "trainer.save_every=100")
-WAIT_S = 600
+WAIT_S = 200
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,14 @@ def reported(sweep):
 
 @pytest.fixture(scope="module")
 def limited(conf, tmp_path_factory):
-    """A sweep of one job that has a minute and needs more; its minutes pass while another test runs.
+    """A sweep of one job that has two minutes and needs more; they pass while another test runs.
 
+    SLURM may say that time is over a minute early: of one minute, nothing might be left after the start.
     The command that waits for it is interrupted, which is none of the job's business.
     """
     runs = tmp_path_factory.mktemp("limited")
-    limits = ("launcher.timeout_min=1", "launcher.signal_delay_s=20", "launcher.cpus_per_task=1")
-    start = started(conf, runs, *SLURM, *limits, "run_name=s", *LONG, "data.seconds=2")
+    limits = ("launcher.timeout_min=2", "launcher.signal_delay_s=20", "launcher.cpus_per_task=1")
+    start = started(conf, runs, *SLURM, *limits, "run_name=s", *LONG, "data.seconds=4.5")
     job = next(line for line in start.stdout if line.startswith("job ")).split()[1].rstrip(":")
     until(lambda: squeue("%T", "-j", job) == ["RUNNING"], "its start")
     start.send_signal(signal.SIGINT)

@@ -70,7 +70,7 @@ class Table(Schedule):
         return round((CALLS + AGAIN * self.iterations) * slopes)
 
     def absent(self, camp: Camp, target: int) -> str | None:
-        return None if target <= self.largest else f"its table ends at {self.largest} steps"
+        return None if target <= self.largest else f"its table ends at {self.largest} steps (largest)"
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
         found = self.found(camp)
