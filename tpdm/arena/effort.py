@@ -21,7 +21,8 @@ def foreseen(camp: Camp, seeds: Sequence[int], met: Sequence[tuple[str, int]], t
         if len(targets) * len(seeds) == sum(other == name for other, _ in left):  # it has not begun
             calls += camp.contestants[name].finding(camp, targets)
     of_all = sum(target for name, target in met if camp.contestants[name].kind != "bound")
-    return calls + timed.batch * timed.repeats * of_all if left else 0
+    timing = 2 * timed.batch * timed.repeats * of_all  # whoever is timed, and as many bare calls
+    return calls + timing if left else 0
 
 
 def in_words(calls: int, rate: float, processes: int) -> str:

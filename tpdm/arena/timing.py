@@ -33,9 +33,9 @@ class Clocked(NamedTuple):
 def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Clocked:
     """On the first samples of the evaluation set, by turns. Kept like all else.
 
-    What else runs on the machine slows a call as it slows who makes it: a turn is divided by the mean of a
-    call before it and one after it, and the median of the turns counts. Of the calls themselves the quickest
-    does, since other work only adds.
+    What else runs on the machine slows a call as it slows who makes it: a turn is divided by the mean of bare
+    calls, as many before it and as many after it as the budget has, so that both sides last alike; the median
+    of the turns counts. Of the calls themselves the quickest do, since other work only adds.
     """
     rule = {**timed._asdict(), "threads": torch.get_num_threads()}
     key = {"timed": {name: ring.camp.key(name) for name in names}, "target": target, **rule}
@@ -44,13 +44,13 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
         entries = {name: ring.camp.contestants[name].enter(ring, target) for name in names}
         for entry in entries.values():
             one_turn(ring, entry, 1)  # whatever is imported and allocated at first use
-        one_call(ring, timed.batch)
+        bare_calls(ring, timed.batch, target)
         turns: dict[str, list[float]] = {name: [] for name in names}
-        calls = [one_call(ring, timed.batch)]
+        calls = [bare_calls(ring, timed.batch, target)]
         for _ in range(timed.repeats):
             for name, entry in entries.items():
                 seconds = one_turn(ring, entry, timed.batch)
-                calls.append(one_call(ring, timed.batch))
+                calls.append(bare_calls(ring, timed.batch, target))
                 turns[name].append(seconds / fmean(calls[-2:]))
         worth = {name: median(each) for name, each in turns.items()}
         return Kept({"calls": worth, "call_s": min(calls)}, {})
@@ -72,15 +72,16 @@ def one_turn(ring: Ring, entry: Entry, batch: int) -> float:
 
 
 @torch.no_grad()
-def one_call(ring: Ring, batch: int) -> float:
-    """Seconds of an image, in a single call."""
+def bare_calls(ring: Ring, batch: int, count: int) -> float:
+    """Seconds of an image in one of so many calls, and nothing beside them."""
     noise, cond, _ = first(ring.evaluation, batch)
     runner = ring.camp.runner
     t = noise.new_full((len(noise),), runner.t_max)
-    start = time.perf_counter()
-    retimed(runner.denoiser)(noise, t, cond)
+    asked, start = retimed(runner.denoiser), time.perf_counter()
+    for _ in range(count):
+        asked(noise, t, cond)
     waited(noise)
-    return (time.perf_counter() - start) / len(noise)
+    return (time.perf_counter() - start) / (count * len(noise))
 
 
 def first(problems: Problems, batch: int) -> tuple[Tensor, Condition, Sequence[int]]:
