@@ -12,11 +12,14 @@ from tpdm.finished import PREDICTORS, FinishedRun
 from tpdm.predictor.budget import kept_budget
 from tpdm.registry import build, facts, lookup
 from tpdm.runtime.artifact import artifact_sha256, read_artifact_config
+from tpdm.runtime.source import source_sha256
 from tpdm.runtime.timings import read_timings
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.step import abm
+from tpdm.sharing import modules
 
 COLUMNS = 100  # of a paragraph on a terminal
+CLASSIFIER = "classifier"  # the folder of a run's judge
 
 
 def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) -> str:
@@ -27,17 +30,18 @@ def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) 
         raise ValueError(
             f"run={finished.run.folder} may not be written, where suite={cfg['name']} leaves files"
         )
-    data, folder = finished.data(), finished.run.folder
+    data, runner = finished.data(), runner_of(finished)
+    classifier = kept_digit_classifier(finished.run.folder / CLASSIFIER) if can_read(data) else None
     finished.results.mkdir(exist_ok=True)
     suite = build(
         "suite",
         cfg | ({} if batch_size is None else {"batch_size": batch_size}),
-        runner=runner_of(finished),
-        made_by=made_by(finished),
+        runner=runner,
+        made_by=made_by(finished, runner),
         data=data,
         condition=finished.encoded,
         shape=finished.assembly.shape,
-        classifier=kept_digit_classifier(folder / "classifier") if can_read(data) else None,
+        classifier=classifier,
         device=finished.device,
         folder=finished.results,
     )
@@ -66,13 +70,18 @@ def trained(finished: FinishedRun, folder: Path) -> Trained:
     return Trained(finished.predictor(folder), None if budget is None else budget.costs, took)
 
 
-def made_by(finished: FinishedRun) -> dict[str, Any]:
-    """All of a run that decides its results, beside the code: weights, and how it samples."""
+def made_by(finished: FinishedRun, runner: Runner) -> dict[str, Any]:
+    """All of a run that decides its results: weights, the code that they are the weights of, how it samples,
+    and who reads its digits."""
     keys = ("data", "sampler", "guidance_scale", "guidance", "inference_dtype")
+    judge = finished.run.folder / CLASSIFIER
+    predictors = {type(trained.predictor).__module__ for trained in runner.predictors.values()}
     return {
         **{key: finished.cfg[key] for key in keys},
         "codec": finished.assembly.codec.sha256,
         "weights": [artifact_sha256(folder) for folder in (finished.weights, *folders(finished))],
+        "classifier": artifact_sha256(judge) if judge.exists() else None,
+        "code": source_sha256({"tpdm.assembly", "tpdm.denoiser", *modules(finished.cfg), *predictors}),
         "device": finished.device.type,
     }
 

@@ -13,18 +13,24 @@ from functools import partial
 
 import pytest
 import torch
+from torch.distributions import Beta
 
 from tests.arena.parts import CONTESTANTS, arena
 from tests.runs import ended, started
 from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
+from tpdm.arena.adaptive import Adaptive
 from tpdm.arena.borrowed import MeanSchedule, OwnSteps, Shuffled
+from tpdm.arena.camp import Trained
 from tpdm.arena.contestant import Contestant
 from tpdm.arena.controlled import Controlled
 from tpdm.arena.static import BySolver
+from tpdm.evaluation.schedule import along
 from tpdm.sampler import grid
 from tpdm.sampler.fixed import HEUN, FixedSampler
 from tpdm.sampler.grid_file import read_table
+from tpdm.sampler.step import ddim
+from tpdm.types import CostRange
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +161,14 @@ def test_no_two_sets_have_a_noise_in_common(played):
     assert not torch.equal(parts[3].cond, parts[4].cond)
 
 
+def test_what_finding_took_holds_that_of_all_that_it_leans_on(ring):
+    found = {name: ring.finding_s(name, 3) for name in CONTESTANTS}
+    assert found["table"] > 0
+    assert found["allocator"] > found["table"]
+    assert found["own_steps"] == pytest.approx(found["adaptive"] + found["table"])
+    assert found["mean_schedule"] > found["shuffled"] == found["adaptive"] > 0
+
+
 def test_what_was_found_serves_every_seed(played):
     """Only results of the evaluation sets are there for each."""
     labels = [path.name.rsplit("-", 1)[0] for path in played[0].camp.store.folder.iterdir()]
@@ -202,6 +216,33 @@ def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path):
     assert numbers(again) == numbers(one)
     assert {path: path.stat().st_mtime_ns for path in there} == there
     assert not list(kept.glob(".*"))
+
+
+def test_a_predictor_that_is_told_a_cost_meets_the_budget_by_it(tmp_path):
+    """It takes longer steps the dearer they are, and hears the cost alone."""
+
+    def heard(features, t, cost):
+        return Beta(1 - cost.log() / 4, torch.full_like(cost, 4.0))
+
+    one = arena(tmp_path, targets=[3], seeds=[0])
+    costs = CostRange(1e-5, 1e-1)
+    one.camp.runner.predictors["predictor"] = Trained(heard, costs, 0.0)
+    ring = one.ring(0)
+    played, knob = ring.played("adaptive", 4), ring.played("adaptive", 4).found
+    assert played.nfe.unique().tolist() == [4]
+    assert knob.keys() == {"cost"}
+    assert costs.low < knob["cost"] < costs.high
+
+
+def test_one_that_steps_otherwise_takes_that_step(ring):
+    """`first_order` is the same times, and Euler's steps along them."""
+    first = Adaptive("predictor", "ddim").enter(ring, 3)
+    (_, run), *_ = first.shares
+    problems = ring.evaluation
+    drawn = run(problems.noise, problems.cond, problems.seeds)
+    euler = along(ring.camp.runner.denoiser, ddim, drawn.t, problems.seeds)
+    assert torch.allclose(euler(problems.noise, problems.cond, problems.seeds).x0, drawn.x0, atol=1e-5)
+    assert not torch.allclose(ring.along(drawn.t)(problems.noise, problems.cond, problems.seeds).x0, drawn.x0)
 
 
 def test_other_choices_have_other_results(played, tmp_path):

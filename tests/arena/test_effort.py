@@ -65,6 +65,23 @@ def test_time_in_calls_is_the_same_on_a_machine_that_is_half_as_fast(tmp_path, m
     assert found.calls["table"] == pytest.approx(4, rel=0.01)
 
 
+def test_few_samples_that_are_timed_stand_for_the_calls_of_all(tmp_path, monkeypatch):
+    """The clock goes by calls alone, so that time in calls is the mean number of calls."""
+    one = arena(tmp_path, contestants=SIMPLE, grids={}, samplers={})
+    now, call = [0.0], type(one.meter).__call__
+
+    def ticking(self, x, *asked):
+        now[0] += len(x)
+        return call(self, x, *asked)
+
+    monkeypatch.setattr(type(one.meter), "__call__", ticking)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    ring = one.ring(0)
+    assert ring.played("adaptive", 3).nfe[:2].float().mean() != ring.played("adaptive", 3).nfe.float().mean()
+    found = timing.clocked(ring, ["adaptive"], 3, Timed(2, 1))
+    assert found.calls["adaptive"] == pytest.approx(ring.played("adaptive", 3).nfe.float().mean().item())
+
+
 def test_a_gpu_is_left_to_one_process():
     assert crew(3, torch.device("cpu")) == 3
     assert crew(None, torch.device("cpu")) == torch.get_num_threads()

@@ -1,14 +1,16 @@
 """Ratios to the baseline, whose error is known and falls by the same with every step."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.arena.parts import CONTESTANTS, arena
+from tpdm.arena.borrowed import MeanSchedule
 from tpdm.arena.contestant import Outcome
 from tpdm.arena.ring import Ring
-from tpdm.arena.standing import against_static
+from tpdm.arena.standing import against_mean, against_static
 
 SIZE, LONGEST = 40, 9
 
@@ -21,7 +23,10 @@ def outcome(nfe):
 
 @pytest.fixture
 def ring(monkeypatch):
-    absent = {"absence": lambda name, n: None if n <= LONGEST else "too long"}
+    absent = {
+        "absence": lambda name, n: None if n <= LONGEST else "too long",
+        "contestants": {"mean_schedule": MeanSchedule("adaptive")},
+    }
     monkeypatch.setattr(Ring, "static", lambda ring, n: outcome(n))
     return Ring(0, SimpleNamespace(baseline="table", **absent), None, None)
 
@@ -37,6 +42,18 @@ def test_in_every_drawing_the_baseline_has_the_calls_that_were_drawn(ring, mean)
 
 def test_whoever_does_as_the_baseline_does_is_worth_exactly_as_much(ring):
     assert against_static([ring], [outcome(3)]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("mean", [3, 3.5])
+def test_in_every_drawing_the_mean_schedule_has_the_calls_that_were_drawn(ring, monkeypatch, mean):
+    """It makes half of the baseline's error, whatever a drawing's calls: so do all intervals say."""
+    nfe = torch.full((SIZE,), 2)
+    nfe[: round((mean - 2) * SIZE / 2)] = 4
+    own = outcome(mean)
+    monkeypatch.setattr(ring, "played", lambda name, target: replace(own, error=own.error / 2))
+    found = against_mean([ring], "adaptive", 3, [outcome(nfe)])
+    assert found == pytest.approx((2, 2, 2), abs=1e-6)
+    assert against_mean([ring], "another", 3, [outcome(nfe)]) is None
 
 
 def test_calls_beyond_the_longest_baseline_are_held_against_that(ring):

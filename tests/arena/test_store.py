@@ -4,12 +4,16 @@ import os
 import pickle
 import re
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
-from tpdm.arena.store import Kept, Store, claimed
+from tpdm.arena.static import OnGrid, Searched
+from tpdm.arena.store import Kept, Store, claimed, homes
 from tpdm.runtime.workers import BusyError
+from tpdm.sampler.grid import uniform
+from tpdm.search.dynamic import gits
 
 
 @pytest.fixture
@@ -21,6 +25,11 @@ def kept(store, label="a", number=1):
     """The record of a label, which is made as `number`."""
     made = Kept({"is": number}, {"x": torch.full((4,), float(number))})
     return store.keep(label, {"sizes": (number, 2)}, lambda: made)
+
+
+def test_code_that_is_asked_for_is_that_of_all_parts():
+    parts = {"gits": Searched(partial(gits, candidates=8, power=1.5)), "uniform": OnGrid(uniform)}
+    assert {"tpdm.arena.static", "tpdm.search.dynamic", "tpdm.sampler.grid"} <= homes(parts)
 
 
 def folder(store, label="a"):

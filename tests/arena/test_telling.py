@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tpdm.arena.standing import Ratio, Standing
-from tpdm.arena.telling import agreement, paragraph, spoken
+from tpdm.arena.telling import agreement, convexity, paragraph, spoken
 
 
 def stands(name, target, ratio, kind="adaptive", own=None, seed=None):
@@ -46,13 +46,26 @@ def test_beaten_is_said_as_beaten():
     assert "adaptive beats its own mean schedule, with 10.0 % less error (5.0 to 20.0) at NFE 4." in told
     assert "No other static contestant beats table anywhere." in told
     assert "oracle, which knows every error beforehand" in told
-    assert "gains 24.5 % at NFE 6." in told
+    assert "gains 24.5 % (20.0 to 30.0) at NFE 6." in told
 
 
 def test_a_baseline_that_is_not_the_best_is_told_of():
     rows = [stands("table", 6, (1, 1, 1), "static"), stands("gits", 6, (0.8, 0.7, 0.9), "static")]
     told = paragraph(rows, 1, 10, "table")
     assert "table is not the best static contestant: it is beaten by gits, with 20.0 % less error" in told
+
+
+@pytest.mark.parametrize(
+    ("errors", "found"),
+    [
+        ((5.0, 2.0, 1.0, 0.5), "falls convexly from 1 to 4 steps."),
+        ((5.0, 4.0, 1.0, 0.5), "is not convex at 2 steps"),
+        ((5.0, 2.0, 1.0, 1.5), "rises at 4 steps"),
+        ((5.0, 6.0, 1.0, 0.5), "rises at 2 and is not convex at 2 steps"),
+    ],
+)
+def test_errors_of_a_search_that_is_stuck_are_not_convex(errors, found):
+    assert convexity("table", errors).startswith(f"The error of table {found}")
 
 
 def test_starts_that_do_not_agree_are_told_of_with_their_gap():

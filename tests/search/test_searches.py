@@ -16,8 +16,8 @@ from tpdm.search import least_squares
 from tpdm.search.brute_force import brute_force
 from tpdm.search.dynamic import fine, gits, oss, shortest_path
 from tpdm.search.ld3 import ld3
-from tpdm.search.least_squares import Minimum, cheapest, refined, slopes, table
-from tpdm.search.levels import fall, uniform
+from tpdm.search.least_squares import Minimum, cheapest, refined, searched, slopes, table
+from tpdm.search.levels import between, fall, uniform
 from tpdm.search.sharpness import sharpness
 
 SEARCHES = {
@@ -111,6 +111,39 @@ def test_the_gap_is_by_how_much_the_second_of_two_starts_is_worse(monkeypatch, c
     ends = {id(start): cost for start, cost in zip(starts, costs, strict=True)}
     monkeypatch.setattr(least_squares, "refined", lambda few, start, _: Minimum(start, ends[id(start)]))
     assert cheapest(problem, starts, 1, 10).gap == gap
+
+
+def test_every_number_of_steps_is_searched_also_beyond_those_that_are_searched_both_ways(monkeypatch):
+    monkeypatch.setattr(least_squares, "EACH", 3)
+    problem = curved()
+    found = table(problem, 7, 4)  # 2, 3, and 7 both ways
+    begun = between({n: found[n] for n in (3, 7)})
+    assert list(found) == list(range(1, 8))
+    for n in (4, 5, 6):
+        assert problem.cost(found[n]) < problem.cost(begun[n])
+    costs = [problem.cost(levels).item() for levels in found.values()]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_nothing_that_is_worse_than_even_levels_is_found(monkeypatch):
+    bad = lambda few, start, _: Minimum(start**9, 0.0)  # noqa: E731
+    monkeypatch.setattr(least_squares, "refined", bad)
+    for n, levels in table(curved(), 4, 1).items():
+        assert torch.equal(levels, uniform(n))
+
+
+def test_a_valley_that_is_found_on_the_way_down_tells_its_own_gap(monkeypatch):
+    """Upwards all starts of 2 steps agree; downwards one comes from 3 steps, and ends far below them."""
+    calls = []
+
+    def ends(few, start, _):
+        calls.append(len(start) - 1)
+        down = calls.count(3) > 4 and len(start) == 3
+        from_above = down and calls.count(2) > 5
+        return Minimum(start, 1.0 if from_above else 2.0)
+
+    monkeypatch.setattr(least_squares, "refined", ends)
+    assert searched(curved(), 3, 1)[2].gap == 1.0
 
 
 def test_a_denoiser_that_answers_nonsense_has_no_best_schedule():

@@ -51,6 +51,7 @@ class Allocator(Contestant):
     def enter(self, ring: Ring, target: int) -> Entry:
         allocation, seconds = self.find(ring.camp)
         price = allocation.price(target, self.most)
+        seconds += ring.camp.static_seconds(target)
         return Entry([Share(1.0, self.run_at(ring.camp, allocation, price))], {"price": price}, seconds)
 
     def leave(self, camp: Camp, path: Path) -> None:

@@ -101,7 +101,8 @@ class OwnSteps(Borrowed):
     """The baseline with as many steps as the other takes, sample by sample: is its shape worth anything?"""
 
     def enter(self, ring: Ring, target: int) -> Entry:
-        return Entry([Share(1.0, ring.along(ring.camp.rows(ring.played(self.of, target).nfe)))], {}, 0.0)
+        run = ring.along(ring.camp.rows(ring.played(self.of, target).nfe))
+        return Entry([Share(1.0, run)], {}, ring.camp.static_seconds(target))
 
 
 def drawn(entry: Entry, problems: Problems) -> dict[str, Tensor]:

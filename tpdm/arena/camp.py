@@ -18,6 +18,7 @@ from tpdm.arena.sets import Sets
 from tpdm.arena.store import Kept, Key, Store, described
 from tpdm.evaluation.result import Run
 from tpdm.sampler.adaptive import AdaptiveSampler
+from tpdm.sampler.grid import Levels
 from tpdm.sampler.integrate import Step
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import CostRange, DenoiserLike, TimePredictor
@@ -119,9 +120,16 @@ class Camp:
 
     def static_times(self, num_steps: int) -> Float[Tensor, "N+1"]:
         """The baseline's times, from where the path begins to 0."""
+        return self.runner.t_max * self._static(num_steps)[0].float()
+
+    def static_seconds(self, num_steps: int) -> float:
+        """That finding them took."""
+        return self._static(num_steps)[1]
+
+    def _static(self, num_steps: int) -> tuple[Levels, float]:
         schedule = self.contestants[self.baseline]
         assert isinstance(schedule, Schedule), "no other is let in as the baseline"
-        return self.runner.t_max * schedule.find(self, num_steps)[0].float()
+        return schedule.find(self, num_steps)
 
     def rows(self, steps: Float[Tensor, "B"]) -> Float[Tensor, "B K+1"]:
         """For each sample the baseline's times of so many steps, zeros behind their end; of as many as it has

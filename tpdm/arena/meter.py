@@ -65,7 +65,7 @@ class Metered:
 
 @torch.no_grad()
 def calls_per_second(denoiser: DenoiserLike, problems: Problems) -> float:
-    """By ever larger batches, up to the problems' own, until one takes a while; each is asked about twice, since
+    """By ever larger batches, up to the problems' own, until one takes a while. Each is asked about twice:
     what is allocated and prepared for the first time takes longer."""
     asked, size = retimed(denoiser), 1
     while True:

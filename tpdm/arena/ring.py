@@ -62,6 +62,11 @@ class Ring:
         }
         return Kept(numbers, {key: x.cpu().contiguous() for key, x in tensors.items()})
 
+    def finding_s(self, name: str, target: int) -> float:
+        """Seconds that finding it took, those of all that it leans on in them."""
+        others = self.camp.contestants[name].leans_on()
+        return self.played(name, target).seconds + sum(self.finding_s(other, target) for other in others)
+
     def along(self, t: Float[Tensor, "N+1"] | Float[Tensor, "B K+1"]) -> Run:
         """The run's own step over given times: one row for all, or one for each evaluation sample."""
         return along(self.camp.runner.denoiser, self.camp.runner.step, t, self.evaluation.seeds)

@@ -99,7 +99,7 @@ def standing(rings: Sequence[Ring], name: str, target: int, seed: int | None) ->
         error.mean().item(),
         trimmed_mean(error, TRIMMED),
         {key: mean([outcome.scores[key] for outcome in outcomes]) for key in outcomes[0].scores},
-        mean([outcome.seconds for outcome in outcomes]),
+        mean([ring.finding_s(name, target) for ring in rings]),
         against_static(rings, outcomes),
         against_mean(rings, name, target, outcomes),
     )
@@ -107,14 +107,7 @@ def standing(rings: Sequence[Ring], name: str, target: int, seed: int | None) ->
 
 def against_static(rings: Sequence[Ring], outcomes: Sequence[Outcome]) -> Ratio:
     """Each seed's baseline stands at the contestant's own mean calls there, also in every drawing."""
-
-    def below(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Float[Tensor, "D"]:
-        nfe = outcome.nfe.double()
-        low, high, over = ring.static_around(nfe.mean().item())
-        further = over + shares @ (nfe - nfe.mean())  # exactly 0 where all take the same whole number
-        return (1 - further) * (shares @ low.error.double()) + further * (shares @ high.error.double())
-
-    return ratio(rings, outcomes, below)
+    return ratio(rings, outcomes, static_at)
 
 
 def against_mean(rings: Sequence[Ring], name: str, target: int, outcomes: Sequence[Outcome]) -> Ratio | None:
@@ -125,9 +118,22 @@ def against_mean(rings: Sequence[Ring], name: str, target: int, outcomes: Sequen
     ]
     if not means or rings[0].camp.absence(means[0], target):
         return None
-    return ratio(
-        rings, outcomes, lambda ring, _, shares: shares @ ring.played(means[0], target).error.double()
-    )
+
+    def below(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Float[Tensor, "D"]:
+        """In a drawing, where the two are not even, the baseline says what the calls between are worth."""
+        own = ring.played(means[0], target)
+        worth = static_at(ring, outcome, shares) / static_at(ring, own, shares)
+        return worth * (shares @ own.error.double())
+
+    return ratio(rings, outcomes, below)
+
+
+def static_at(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Float[Tensor, "D"]:
+    """The baseline's error at the mean calls of an outcome, in each drawing."""
+    nfe = outcome.nfe.double()
+    low, high, over = ring.static_around(nfe.mean().item())
+    further = over + shares @ (nfe - nfe.mean())  # exactly 0 where all take the same whole number
+    return (1 - further) * (shares @ low.error.double()) + further * (shares @ high.error.double())
 
 
 def ratio(rings: Sequence[Ring], outcomes: Sequence[Outcome], below: Any) -> Ratio:

@@ -17,7 +17,6 @@ from tpdm.registry import Positive, register
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
 from tpdm.search.least_squares import DOWN, EACH, searched
-from tpdm.search.levels import between
 from tpdm.search.problem import Problem
 from tpdm.types import Condition, Trajectory
 
@@ -50,7 +49,8 @@ class Searched(Schedule):
         return found.tensors["levels"], found.seconds
 
 
-CALLS, AGAIN = 1.5, 0.5  # of a table's search, by the cube of its steps; what each iteration adds
+CALLS, AGAIN = 1.5, 0.5  # of a search both ways, by the cube of its steps; what each iteration adds
+ONCE = 1 / 3  # what each adds beyond those numbers of steps
 
 
 @register("arena", "table")
@@ -66,8 +66,9 @@ class Table(Schedule):
 
     def finding(self, camp: Camp, targets: Sequence[int]) -> int:
         samples = min(camp.sets.sizes.search, DOWN)
-        slopes = samples * min(self.largest, EACH) ** 2 * self.largest
-        return round((CALLS + AGAIN * self.iterations) * slopes)
+        most, cube = self.largest, min(self.largest, EACH) ** 3
+        both_ways, once = CALLS + AGAIN * self.iterations, ONCE * self.iterations
+        return round(samples * (both_ways * cube + once * (most**3 - cube)))
 
     def absent(self, camp: Camp, target: int) -> str | None:
         return None if target <= self.largest else f"its table ends at {self.largest} steps (largest)"
@@ -87,9 +88,8 @@ class Table(Schedule):
     def found(self, camp: Camp) -> Found:
         def search() -> Kept:
             best = searched(problem_of(camp, camp.sets.search), self.largest, self.iterations)
-            made = between({n: found.levels for n, found in best.items()})
             gaps = {str(n): found.gap for n, found in best.items()}
-            return Kept(gaps, {str(n): levels for n, levels in made.items()})
+            return Kept(gaps, {str(n): found.levels for n, found in best.items()})
 
         return camp.found("table", {"table": described(self)}, search)
 

@@ -74,6 +74,19 @@ def claimed(path: Path) -> Iterator[None]:
         claim.unlink()  # where it failed, another may hold the file already
 
 
+def homes(part: Any) -> set[str]:
+    """The modules in which a component, and those inside it, are defined."""
+    if isinstance(part, partial):
+        return homes(part.func) | homes(part.keywords) | homes(part.args)
+    if is_dataclass(part) and not isinstance(part, type):
+        return homes(type(part)).union(*(homes(getattr(part, field.name)) for field in fields(part)))
+    if isinstance(part, Mapping):
+        return set[str]().union(*map(homes, part.values()))
+    if isinstance(part, list | tuple):
+        return set[str]().union(*map(homes, part))
+    return {part.__module__} if callable(part) else set()
+
+
 def described(part: Any) -> Any:
     """JSON that tells a component from any other: what it is, and all of its choices."""
     if isinstance(part, partial):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from tpdm.arena.ring import Ring
 from tpdm.arena.standing import SAME, Ratio, Standing
 
 TIME = (
@@ -101,15 +101,17 @@ def beaten_static(pooled: Sequence[Standing], baseline: str) -> list[str]:
 def bounds(pooled: Sequence[Standing]) -> list[str]:
     named = list(dict.fromkeys(row.contestant for row in pooled if row.kind == "bound"))
     return [
-        f"{name}, which knows every error beforehand and bounds what can be reached, gains "
+        f"{name}, which knows every error beforehand and is the best that a choice like its can be, gains "
         + ", ".join(
-            f"{100 * (1 - row.against_static.value):.1f} % at NFE {row.target}"
-            for row in pooled
-            if row.contestant == name
+            f"{gain(row.against_static)} at NFE {row.target}" for row in pooled if row.contestant == name
         )
         + "."
         for name in named
     ]
+
+
+def gain(ratio: Ratio) -> str:
+    return f"{100 * (1 - ratio.value):.1f} % ({100 * (1 - ratio.high):.1f} to {100 * (1 - ratio.low):.1f})"
 
 
 def spoken(value: Any) -> str:
@@ -138,15 +140,13 @@ def agreement(gaps: Mapping[int, float]) -> list[str]:
     return [f"{told} but for these numbers of steps: {at}."]
 
 
-def convexity(ring: Ring, most: int) -> str:
-    """Whether the baseline's error falls convexly with its steps, as a table that is not stuck does."""
-    errors = [ring.static(n).error.mean().item() for n in range(1, most + 1)]
-    bends = [
-        n
-        for n in range(2, most)
-        if errors[n - 2] - errors[n - 1] < errors[n - 1] - errors[n]
-    ]  # fmt: skip
-    if not bends:
-        return f"The error of {ring.camp.baseline} falls convexly from 1 to {most} steps."
-    at = ", ".join(map(str, bends))
-    return f"The error of {ring.camp.baseline} is not convex at {at} steps: its search may be stuck there."
+def convexity(baseline: str, errors: Sequence[float]) -> str:
+    """Whether the error after 1, 2, ... steps falls convexly, as that of a table that is not stuck does."""
+    falls = [before - after for before, after in pairwise(errors)]
+    rises = [n for n, fall in enumerate(falls, 2) if fall < 0]
+    bends = [n for n, (fall, next_fall) in enumerate(pairwise(falls), 2) if fall < next_fall]
+    if not (rises or bends):
+        return f"The error of {baseline} falls convexly from 1 to {len(errors)} steps."
+    found = [("rises at", rises), ("is not convex at", bends)]
+    told = " and ".join(f"{word} {', '.join(map(str, at))}" for word, at in found if at)
+    return f"The error of {baseline} {told} steps: its search may be stuck there."

@@ -25,6 +25,11 @@ class Timed(NamedTuple):
     repeats: int
 
 
+class Turn(NamedTuple):
+    seconds: float  # of an image
+    nfe: float
+
+
 class Clocked(NamedTuple):
     calls: Mapping[str, float]  # how many denoiser calls of the same batch take as long
     call_s: float  # seconds of one, for an image
@@ -34,8 +39,9 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
     """On the first samples of the evaluation set, by turns. Kept like all else.
 
     What else runs on the machine slows a call as it slows who makes it: a turn is divided by the mean of bare
-    calls, as many before it and as many after it as the budget has, so that both sides last alike; the median
-    of the turns counts. Of the calls themselves the quickest do, since other work only adds.
+    calls, as many before it and as many after it as the budget has, so that both sides last alike, and by
+    the calls that were made in it, since those of few samples are not those of all; the median of the turns
+    counts. Of the calls themselves the quickest do, since other work only adds.
     """
     rule = {**timed._asdict(), "threads": torch.get_num_threads()}
     key = {"timed": {name: ring.camp.key(name) for name in names}, "target": target, **rule}
@@ -49,26 +55,27 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
         calls = [bare_calls(ring, timed.batch, target)]
         for _ in range(timed.repeats):
             for name, entry in entries.items():
-                seconds = one_turn(ring, entry, timed.batch)
+                turn = one_turn(ring, entry, timed.batch)
                 calls.append(bare_calls(ring, timed.batch, target))
-                turns[name].append(seconds / fmean(calls[-2:]))
-        worth = {name: median(each) for name, each in turns.items()}
+                turns[name].append(turn.seconds / turn.nfe / fmean(calls[-2:]))
+        nfe = {name: ring.played(name, target).nfe.mean().item() for name in entries}
+        worth = {name: nfe[name] * median(turns[name]) for name in entries}
         return Kept({"calls": worth, "call_s": min(calls)}, {})
 
     numbers = ring.camp.store.keep(f"seconds_{target}", key, measured).numbers
     return Clocked(numbers["calls"], numbers["call_s"])
 
 
-def one_turn(ring: Ring, entry: Entry, batch: int) -> float:
-    """Seconds of an image."""
+def one_turn(ring: Ring, entry: Entry, batch: int) -> Turn:
     noise, cond, seeds = first(ring.evaluation, batch)
-    total = 0.0
+    seconds, nfe = 0.0, 0.0
     for weight, run in entry.shares:
         start = time.perf_counter()
-        run(noise, cond, seeds)
+        drawn = run(noise, cond, seeds)
         waited(noise)
-        total += weight * (time.perf_counter() - start)
-    return total / len(noise)
+        seconds += weight * (time.perf_counter() - start)
+        nfe += weight * drawn.nfe.double().mean().item()
+    return Turn(seconds / len(noise), nfe)
 
 
 @torch.no_grad()

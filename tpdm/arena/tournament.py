@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tpdm.arena.camp import Camp
 from tpdm.arena.ring import Ring
-from tpdm.arena.standing import Standing, standing
+from tpdm.arena.standing import Standing, mean, standing
 from tpdm.arena.timing import Clocked, Timed, clocked
 from tpdm.runtime.workers import each
 
@@ -70,6 +70,12 @@ def time_all(ring: Ring, entered: Entered, targets: Sequence[int], timed: Timed)
     """By budget; bounds, which nobody can reach, take no time."""
     real = [match for match in entered.present if ring.camp.contestants[match[0]].kind != "bound"]
     return {n: clocked(ring, [name for name, at in real if at == n], n, timed) for n in targets}
+
+
+def static_errors(rings: Sequence[Ring], targets: Sequence[int]) -> list[float]:
+    """Of the baseline after 1, 2, ... steps, of all seeds together."""
+    steps = range(1, min(max(targets), CONVEX) + 1)
+    return [mean([ring.static(n).error.mean().item() for ring in rings]) for n in steps]
 
 
 def standings(rings: Sequence[Ring], entered: Entered, clocks: dict[int, Clocked]) -> list[Standing]:

@@ -19,7 +19,7 @@ from tpdm.search.problem import Problem, Walk
 SEVERAL = 8  # steps up to which uniform schedules are starts, too; beyond, the neighbours are enough
 UP, DOWN = 64, 128  # samples that a search walks with, chosen anew for each N to stand for all
 APART = 0.02  # ends that differ more at one of their levels lie in two valleys
-EACH, STRIDE = 14, 4  # every N is searched up to EACH, then every fourth; the others lie between these
+EACH, STRIDE = 14, 4  # all N up to EACH are searched both ways, then every fourth; the others begin between
 SHIFT = 1e-3  # of a level in a finite difference, as a share of the smaller gap beside it
 DAMPING, STUCK = 1e-2, 1e4  # where Levenberg-Marquardt begins, and where nothing is downhill any more
 ENOUGH = 1e-3  # a gain of so small a share of the cost is the last
@@ -32,23 +32,24 @@ def least_squares(problem: Problem, num_steps: int, /, iterations: Positive[int]
 
 
 def table(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> Table:
-    """What is searched, and between that a mean of the shapes on both sides."""
-    best = searched(problem, num_steps, iterations, silent)
-    return between({n: found.levels for n, found in best.items()})
+    """The levels alone of what is searched."""
+    return {n: found.levels for n, found in searched(problem, num_steps, iterations, silent).items()}
 
 
 @torch.no_grad()
 def searched(problem: Problem, num_steps: int, iterations: int, silent: bool = True) -> dict[int, Minimum]:
-    """The best schedule of numbers of steps from 1 to `num_steps`, by its N: of every one up to EACH.
+    """The best schedule of every number of steps from 1 to `num_steps`, by its N.
 
     Searched upwards, from the shape of fewer steps and several others; then downwards, from what was found
-    and from the shape of more steps. A start has so many `iterations` at most, and walks with samples that
-    stand for all of the problem: give it 512 or more, since too few have another best schedule. Raises
-    FloatingPointError where no schedule has a finite cost.
+    and from the shape of more steps. Beyond EACH all but every fourth begin once, at a mean of the shapes on
+    both sides. A start has so many `iterations` at most, and walks with samples that stand for all of the
+    problem: give it 512 or more, since too few have another best schedule. What is found is nowhere worse
+    than uniform levels are on all of the problem. Raises FloatingPointError where no schedule has a finite
+    cost.
     """
     counts = [n for n in range(2, num_steps + 1) if n <= EACH or (num_steps - n) % STRIDE == 0]
     best = {1: Minimum(uniform(1), problem.cost(uniform(1)).item())}
-    with Progress(2 * len(counts), "schedules", silent=silent) as progress:
+    with Progress(len(counts) + num_steps - 1, "schedules", silent=silent) as progress:
         for below, n in pairwise([1, *counts]):
             best[n] = cheapest(problem, beginnings(best[below].levels, n), iterations, UP)
             progress.advance(steps=str(n), mse=best[n].cost)
@@ -56,11 +57,22 @@ def searched(problem: Problem, num_steps: int, iterations: int, silent: bool = T
         for n in reversed(counts):
             starts = [best[n].levels] + ([] if above is None else [stretched(best[above].levels, n)])
             found = cheapest(problem, starts, iterations, DOWN)
-            gaps = [gap for gap in (best[n].gap, found.gap) if gap is not None]
-            best[n] = found._replace(gap=min(gaps) if gaps else None)
+            best[n] = found if found.gap is not None else found._replace(gap=best[n].gap)
             progress.advance(steps=str(n), mse=found.cost)
             above = n if n <= EACH else None
-    return best
+        begun = between({n: found.levels for n, found in best.items()})
+        for n in range(2, num_steps + 1):
+            if n not in best:
+                best[n] = cheapest(problem, [begun[n]], iterations, DOWN)
+                progress.advance(steps=str(n), mse=best[n].cost)
+    return {n: no_worse_than_uniform(problem, best[n]) for n in sorted(best)}
+
+
+def no_worse_than_uniform(problem: Problem, found: Minimum) -> Minimum:
+    """The few samples that a search walks with may be too few, where few errors make up the mean."""
+    even = uniform(len(found.levels) - 1)
+    cost = problem.cost(even).item()
+    return found if problem.cost(found.levels).item() <= cost else Minimum(even, cost)
 
 
 def beginnings(below: Levels, num_steps: int) -> list[Levels]:

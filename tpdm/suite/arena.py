@@ -19,10 +19,10 @@ from tpdm.arena.report import SCHEDULES, write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
-from tpdm.arena.store import Store, described
+from tpdm.arena.store import Store, described, homes
 from tpdm.arena.telling import TIME, agreement, convexity, paragraph, spoken
 from tpdm.arena.timing import Timed
-from tpdm.arena.tournament import CONVEX, Entered, enrolled, matches, play, standings, time_all
+from tpdm.arena.tournament import Entered, enrolled, matches, play, standings, static_errors, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.table import Judge
@@ -98,7 +98,7 @@ class Arena:
             "run": described(made_by),
             "camp": sizes.camp,
             "reference_steps": reference_steps,
-            "code": source_sha256({__name__, *(type(one).__module__ for one in taking_part.values())}),
+            "code": source_sha256({__name__, *homes(taking_part)}),
         }
         store = Store(self.folder / KEPT, deciding)
         self.meter = Metered(runner.denoiser)
@@ -124,9 +124,9 @@ class Arena:
             clocks = time_all(rings[0], entered, self.targets, self.timed)
         rows = standings(rings, entered, clocks)
         samples = len(rings) * self.camp.sets.sizes.evaluation
-        most = min(max(self.targets), CONVEX)
         found = paragraph(rows, len(rings), samples, self.camp.baseline)
-        told = [found, convexity(rings[0], most), *agreement(self.gaps())]
+        stuck = convexity(self.camp.baseline, static_errors(rings, self.targets))
+        told = [found, stuck, *agreement(self.gaps())]
         text = [*told, TIME, *(f"{key}: {spoken(value)}" for key, value in provenance().items())]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
         self.leave(rings[0], entered)
