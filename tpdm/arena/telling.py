@@ -9,9 +9,9 @@ from typing import Any
 from tpdm.arena.standing import SAME, Ratio, Standing
 
 TIME = (
-    "time_in_calls is how long an image takes beside a denoiser call of the same batch, made just before and "
-    "just after it, so that what else the machine does counts for both; seconds_per_image is that times the "
-    "quickest call, and is only as good as the machine was idle."
+    "time_in_calls is how long an image takes beside bare denoiser calls of the same batch, made just before "
+    "and just after it, so that what else the machine does counts for both; seconds_per_image is that times "
+    "the quickest call, and is only as good as the machine was idle."
 )
 MET = 0.05  # of a budget: a mean that is nearer than this has met it
 AGREE = 0.01  # of the cost: nearer than this the ends of two starts are one schedule
