@@ -18,7 +18,7 @@ from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Problems, Run, measure
 from tpdm.evaluation.schedule import along
 from tpdm.registry import Range, register
-from tpdm.sampler.allocation import Allocation, padded, pooled
+from tpdm.sampler.allocation import Allocation, padded, pooled, units
 from tpdm.sampler.integrate import name_of
 from tpdm.scheduler.path import retimed
 from tpdm.types import Condition, DenoiserLike, Features, Trajectory
@@ -89,10 +89,11 @@ class Allocator(Contestant):
 
 def first_features(denoiser: DenoiserLike, problems: Problems, t_max: float) -> Features:
     """What the denoiser shows at pure noise."""
-    asked, size = retimed(denoiser), problems.batch_size
-    parts = zip(problems.noise.split(size), problems.cond.split(size), strict=True)
+    asked = retimed(denoiser)
     with torch.no_grad():
-        return Features.cat([asked(x, x.new_full((len(x),), t_max), cond).features for x, cond in parts])
+        return Features.cat(
+            [asked(x, x.new_full((len(x),), t_max), cond).features for x, cond, _ in problems.batches()]
+        )
 
 
 def ridge(
@@ -101,8 +102,7 @@ def ridge(
     """(mean of x, weights and what is added) in the units of x; columns count alike, whatever theirs are."""
     from sklearn.linear_model import RidgeCV
 
-    mean, spread = x.double().mean(0), x.double().std(0)
-    scale = torch.where(spread > 1e-6, 1 / spread, 0.0)  # what never changes tells nothing
+    mean, scale = units(x.double())
     fit = RidgeCV(STRENGTHS).fit(((x.double() - mean) * scale).numpy(), y.double().numpy())
     weights = torch.from_numpy(fit.coef_).T * scale[:, None]
     return mean.float(), torch.cat([weights, torch.from_numpy(fit.intercept_)[None]]).float()

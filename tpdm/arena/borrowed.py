@@ -112,11 +112,7 @@ def drawn(entry: Entry, problems: Problems) -> dict[str, Tensor]:
 
 
 def trajectories(run: Run, problems: Problems) -> tuple[Float[Tensor, "B K+1"], Int[Tensor, "B"]]:
-    parts, size = [], problems.batch_size
-    for start in range(0, len(problems.seeds), size):
-        rows: slice = slice(start, start + size)
-        asked: Sequence[int] = problems.seeds[rows]
-        parts.append(run(problems.noise[rows], problems.cond[rows], asked))
+    parts = [run(*batch) for batch in problems.batches()]
     longest = max(part.t.shape[1] for part in parts)
     t = torch.cat([torch.nn.functional.pad(part.t, (0, longest - part.t.shape[1])) for part in parts])
     return t.cpu(), torch.cat([part.nfe for part in parts]).cpu()

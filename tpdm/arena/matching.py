@@ -47,8 +47,4 @@ class Dial:
 
 
 def mean_calls(run: Run, problems: Problems) -> float:
-    size, total = problems.batch_size, 0
-    for start in range(0, len(problems.seeds), size):
-        rows = slice(start, start + size)
-        total += int(run(problems.noise[rows], problems.cond[rows], problems.seeds[rows]).nfe.sum())
-    return total / len(problems.seeds)
+    return sum(int(run(*batch).nfe.sum()) for batch in problems.batches()) / len(problems.seeds)

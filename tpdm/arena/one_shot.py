@@ -20,7 +20,7 @@ from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Run
 from tpdm.optimizer import adam
 from tpdm.registry import Positive, Range, register
-from tpdm.sampler.allocation import pooled
+from tpdm.sampler.allocation import pooled, units
 from tpdm.sampler.grid import Levels
 from tpdm.sampler.integrate import integrate
 from tpdm.sampler.step import Past
@@ -87,8 +87,7 @@ class OneShot(Contestant):
         """Trained on parts of the problem by turns, in the same way every time."""
         num_steps, parts = len(levels) - 1, split(problem, self.batch_size)
         shown = [first_look(part) for part in parts]
-        spread, mean = torch.std_mean(torch.cat(shown), 0, correction=0)
-        scale = torch.where(spread > 1e-6, 1 / spread, 0.0)  # what never changes tells nothing
+        mean, scale = units(torch.cat(shown))
         start = self.concentration * num_steps * -levels.diff()
         schedule = (self.lr, (0.9, 0.999), "cosine", 0, 0.0, 0.0)
         with torch.random.fork_rng(devices=[]):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,12 @@ class Problems:
     target: Float[Tensor, "B C H W"]
     batch_size: int
 
+    def batches(self) -> Iterator[tuple[Tensor, Condition, Sequence[int]]]:
+        """Noise, condition and seeds, as a Run takes them."""
+        for start in range(0, len(self.seeds), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self.noise[rows], self.cond[rows], self.seeds[rows]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -46,11 +52,10 @@ def measure(run: Run, problems: Problems, decode: Callable[[Tensor], Tensor]) ->
     """
     run(problems.noise[:1], problems.cond[:1], problems.seeds[:1])
     parts, seconds = [], 0.0
-    for start in range(0, len(problems.cond), problems.batch_size):
-        chosen = slice(start, start + problems.batch_size)
+    for batch in problems.batches():
         begin = time.perf_counter()
-        with memory_of(len(problems.seeds[chosen]), "images", "evaluation.batch_size"):
-            parts.append(run(problems.noise[chosen], problems.cond[chosen], problems.seeds[chosen]))
+        with memory_of(len(batch[0]), "images", "evaluation.batch_size"):
+            parts.append(run(*batch))
         if problems.noise.is_cuda:
             torch.cuda.synchronize()
         seconds += time.perf_counter() - begin

@@ -19,6 +19,7 @@ from tpdm.types import Condition, DenoiserLike, Features, Prediction, Trajectory
 
 HALVINGS = 60  # of the price
 KIND = "allocation"  # what the folder holds
+CONSTANT = 1e-6  # spread of a feature that tells nothing
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def pooled(features: Features) -> Float[Tensor, "B F"]:
     tokens = torch.cat([features.first, features.last], -1).float()
     spread = tokens.std(1, correction=0)
     return torch.cat([tokens.mean(1), tokens.amax(1), spread, features.temb.float()], 1)
+
+
+def units(x: Float[Tensor, "B F"]) -> tuple[Float[Tensor, "F"], Float[Tensor, "F"]]:
+    """Mean and inverse spread over the samples, in which features count alike; 0 for what never changes."""
+    spread, mean = torch.std_mean(x, 0, correction=0)
+    return mean, torch.where(spread > CONSTANT, 1 / spread, 0.0)
 
 
 def allocate(errors: Float[Tensor, "N B"], mean: float) -> tuple[Int[Tensor, "B"], float]:
