@@ -68,7 +68,8 @@ class Table(Schedule):
         samples = min(camp.sets.sizes.search, DOWN)
         most, cube = self.largest, min(self.largest, EACH) ** 3
         both_ways, once = CALLS + AGAIN * self.iterations, ONCE * self.iterations
-        return round(samples * (both_ways * cube + once * (most**3 - cube)))
+        compared = 2 * camp.sets.sizes.search * most * (most + 1)  # by all: the few are chosen, levels judged
+        return compared + round(samples * (both_ways * cube + once * (most**3 - cube)))
 
     def absent(self, camp: Camp, target: int) -> str | None:
         return None if target <= self.largest else f"its table ends at {self.largest} steps (largest)"
