@@ -1,6 +1,7 @@
 """Errors foreseen from the first call."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from tests.arena.parts import arena
 from tpdm.arena import allocator
 from tpdm.arena.allocator import first_features, ridge
 from tpdm.evaluation.result import measure
-from tpdm.evaluation.schedule import along
 from tpdm.sampler.allocation import pooled
 
 
@@ -64,15 +64,27 @@ def test_an_error_of_zero_is_learned_from_and_one_that_is_no_number_is_told_of(e
             camp.contestants["allocator"].find(camp)
 
 
-def test_what_it_foresees_is_right_on_average(tmp_path):
-    """On the samples that it learned on, for every number of steps."""
-    camp = arena(tmp_path, targets=[3], seeds=[0], learning=64).camp
-    allocation, _ = camp.contestants["allocator"].find(camp)
-    on, runner = camp.sets.learning, camp.runner
-    foreseen = allocation.foreseen(first_features(runner.denoiser, on, 1.0)).mean(1)
-    runs = [along(runner.denoiser, runner.step, camp.static_times(n), on.seeds) for n in range(1, 8)]
-    errors = torch.stack([measure(run, on, runner.decode).squared_error.mean() for run in runs])
-    torch.testing.assert_close(foreseen, errors, rtol=1e-3, atol=0)
+@pytest.mark.parametrize("spread", [0.5, 1.0])
+def test_a_log_normal_error_is_foreseen_with_its_mean(spread, tmp_path, monkeypatch):
+    """Of which nothing shows: e^(spread^2 / 2), for every number of steps."""
+    foreseen = foreseen_of(tmp_path, monkeypatch, lambda z: (spread * z).exp())
+    torch.testing.assert_close(foreseen, torch.full_like(foreseen, math.exp(spread**2 / 2)), rtol=0.1, atol=0)
+
+
+def test_one_error_that_nobody_foresaw_is_not_the_guide_of_all(tmp_path, monkeypatch):
+    """A thousand times all others, in the mean it would be two thirds of everything."""
+    foreseen = foreseen_of(tmp_path, monkeypatch, lambda z: torch.where(z == z.max(), 1000.0, 1.0))
+    assert (foreseen < 1.1).all()
+
+
+def foreseen_of(tmp_path, monkeypatch, error):
+    """The mean foreseen where errors are a function of noise that no feature tells of."""
+    camp = arena(tmp_path, targets=[3], seeds=[0], learning=512).camp
+    z = torch.randn(512, generator=torch.Generator().manual_seed(1))
+    given = lambda run, on, decode: SimpleNamespace(squared_error=error(z))  # noqa: E731
+    monkeypatch.setattr(allocator, "measure", given)
+    found, _ = camp.contestants["allocator"].find(camp)
+    return found.foreseen(first_features(camp.runner.denoiser, camp.sets.matching, 1.0)).mean(1)
 
 
 def test_ridge_finds_a_line_that_is_there():

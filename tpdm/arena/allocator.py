@@ -33,7 +33,7 @@ class Allocator(Contestant):
     """For each sample the number of the baseline's steps whose foreseen error is least at a price for a step.
 
     What `oracle_steps` would do, with a ridge regression (Hoerl & Kennard 1970) of the logarithm of the error
-    after 1 to `most` steps, smeared (Duan 1983) so that its mean is right, in place of the error itself. It
+    after 1 to `most` steps, and of the mean that goes with it, in place of the error itself. It
     reads the features of the first call, which every schedule makes at the same place, so that foreseeing
     costs no call; it learns on `learning`. What it leaves is drawn with by `sampler=allocated`.
     """
@@ -71,11 +71,13 @@ class Allocator(Contestant):
         if not errors.isfinite().all():
             raise FloatingPointError("the denoiser answers a sample of suite.learning with what is no number")
         errors, shown = errors.clamp(min=ROUNDING), first_features(runner.denoiser, on, runner.t_max)
-        mean, weights = ridge(pooled(shown).cpu(), errors.log().T.cpu())
+        seen, logs = pooled(shown).cpu(), errors.log().T.cpu()
+        mean, weights = ridge(seen, logs)
+        unforeseen = logs - ((seen - mean) @ weights[:-1] + weights[-1])
+        # A log-normal's mean lies half a variance above that of its logarithm (Aitchison & Brown 1957). The
+        # mean of the errors themselves is no guide: a few, which nobody foresaw, can be most of it.
+        weights = torch.cat([weights[:-1], weights[-1:] + unforeseen.var(0, keepdim=True) / 2])
         levels, nobody = padded([t / runner.t_max for t in times]), torch.empty(self.most, 0)
-        # The mean of errors lies above what that of their logarithms tells, the more the less it foresees.
-        smear = errors.mean(1) / Allocation(levels, mean, weights, nobody).foreseen(shown).mean(1)
-        weights = torch.cat([weights[:-1], weights[-1:] + smear.log().cpu()])
         learned = Allocation(levels, mean, weights, nobody)
         expected = learned.foreseen(first_features(runner.denoiser, camp.sets.matching, runner.t_max))
         return Kept({}, vars(learned) | {"expected": expected.cpu().contiguous()})
