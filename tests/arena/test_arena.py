@@ -199,6 +199,22 @@ def test_started_again_it_repeats_nothing(played, monkeypatch):
     assert sorted(one.camp.store.folder.iterdir()) == files
 
 
+def test_one_contestant_fewer_or_more_repeats_nothing_of_the_others(played, monkeypatch):
+    one, _ = played
+
+    def never(*_):
+        raise AssertionError("played again")
+
+    monkeypatch.setattr(rings.Ring, "_play", never)
+    fewer = {name: make for name, make in CONTESTANTS.items() if name != "controlled"}
+    more = {**fewer, "other": partial(Controlled, first=0.1, max_steps=12, t_min=0.01)}
+    again = arena(one.folder.parent, contestants=more)
+    for name in fewer:
+        assert torch.equal(again.ring(0).played(name, 3).error, one.ring(0).played(name, 3).error)
+    with pytest.raises(AssertionError, match="played again"):
+        again.ring(0).played("other", 3)
+
+
 def test_killed_on_its_way_it_goes_on_where_it_was(played, tmp_path):
     """SIGKILL, while two processes work: what was there is not made again, and the numbers are those that one
     process finds in one go."""

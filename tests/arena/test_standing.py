@@ -40,6 +40,17 @@ def test_in_every_drawing_the_baseline_has_the_calls_that_were_drawn(ring, mean)
     assert against_static([ring], [outcome(nfe)]) == pytest.approx((1, 1, 1), abs=1e-12)
 
 
+def test_where_the_error_falls_steeply_no_drawing_has_one_below_zero(ring, monkeypatch):
+    """By half with every call: a straight line led on would soon lie below 0."""
+    half = lambda n: replace(outcome(n), error=torch.full((SIZE,), 0.5**n))  # noqa: E731
+    monkeypatch.setattr(Ring, "static", lambda ring, n: half(n))
+    nfe = torch.full((SIZE,), 2)
+    nfe[:3] = 9
+    found = against_static([ring], [replace(outcome(nfe), error=torch.ones(SIZE))])
+    assert 0 < found.low < found.value < found.high
+    assert found.high < 2**4
+
+
 def test_whoever_does_as_the_baseline_does_is_worth_exactly_as_much(ring):
     assert against_static([ring], [outcome(3)]) == (1, 1, 1)
 

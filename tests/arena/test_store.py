@@ -1,5 +1,6 @@
 """Records that are damaged, mistaken for each other, or just being made."""
 
+import json
 import os
 import pickle
 import re
@@ -9,8 +10,9 @@ from functools import partial
 import pytest
 import torch
 
+from tpdm.arena import store as stores
 from tpdm.arena.static import OnGrid, Searched
-from tpdm.arena.store import Kept, Store, claimed, homes
+from tpdm.arena.store import Kept, Store, claimed, described
 from tpdm.runtime.workers import BusyError
 from tpdm.sampler.grid import uniform
 from tpdm.search.dynamic import gits
@@ -27,9 +29,18 @@ def kept(store, label="a", number=1):
     return store.keep(label, {"sizes": (number, 2)}, lambda: made)
 
 
-def test_code_that_is_asked_for_is_that_of_all_parts():
-    parts = {"gits": Searched(partial(gits, candidates=8, power=1.5)), "uniform": OnGrid(uniform)}
-    assert {"tpdm.arena.static", "tpdm.search.dynamic", "tpdm.sampler.grid"} <= homes(parts)
+def test_a_description_changes_with_the_code_of_what_it_describes(monkeypatch):
+    def parts():
+        return described(
+            {"gits": Searched(partial(gits, candidates=8, power=1.5)), "uniform": OnGrid(uniform)}
+        )
+
+    before = parts()
+    monkeypatch.setattr(stores, "code_of", lambda module: "edited" if module == "tpdm.search.dynamic" else "")
+    after = parts()
+    assert "edited" in json.dumps(after["gits"])
+    assert "edited" not in json.dumps(after["uniform"])
+    assert before != after
 
 
 def folder(store, label="a"):

@@ -129,11 +129,16 @@ def against_mean(rings: Sequence[Ring], name: str, target: int, outcomes: Sequen
 
 
 def static_at(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Float[Tensor, "D"]:
-    """The baseline's error at the mean calls of an outcome, in each drawing."""
+    """The baseline's error at the mean calls of an outcome: in each drawing from the two lengths around."""
     nfe = outcome.nfe.double()
-    low, high, over = ring.static_around(nfe.mean().item())
-    further = over + shares @ (nfe - nfe.mean())  # exactly 0 where all take the same whole number
-    return (1 - further) * (shares @ low.error.double()) + further * (shares @ high.error.double())
+    means = nfe.mean() + shares @ (nfe - nfe.mean())  # exactly whole where all take the same number
+    under = torch.empty_like(means)
+    for whole in means.floor().unique().tolist():
+        at = means.floor() == whole
+        low, high, _ = ring.static_around(whole)
+        over, drawn = means[at] - whole, shares[at]
+        under[at] = (1 - over) * (drawn @ low.error.double()) + over * (drawn @ high.error.double())
+    return under
 
 
 def ratio(rings: Sequence[Ring], outcomes: Sequence[Outcome], below: Any) -> Ratio:

@@ -8,13 +8,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import BusyError
 
 Key = Mapping[str, Any]
@@ -74,21 +75,8 @@ def claimed(path: Path) -> Iterator[None]:
         claim.unlink()  # where it failed, another may hold the file already
 
 
-def homes(part: Any) -> set[str]:
-    """The modules in which a component, and those inside it, are defined."""
-    if isinstance(part, partial):
-        return homes(part.func) | homes(part.keywords) | homes(part.args)
-    if is_dataclass(part) and not isinstance(part, type):
-        return homes(type(part)).union(*(homes(getattr(part, field.name)) for field in fields(part)))
-    if isinstance(part, Mapping):
-        return set[str]().union(*map(homes, part.values()))
-    if isinstance(part, list | tuple):
-        return set[str]().union(*map(homes, part))
-    return {part.__module__} if callable(part) else set()
-
-
 def described(part: Any) -> Any:
-    """JSON that tells a component from any other: what it is, and all of its choices."""
+    """JSON that tells a component from any other: what it is, its code, and all of its choices."""
     if isinstance(part, partial):
         return {"is": described(part.func), "with": described(part.keywords), "of": described(part.args)}
     if is_dataclass(part) and not isinstance(part, type):
@@ -99,5 +87,11 @@ def described(part: Any) -> Any:
     if isinstance(part, list | tuple):
         return [described(item) for item in part]
     if callable(part):
-        return f"{part.__module__}.{part.__qualname__}"
+        return f"{part.__module__}.{part.__qualname__} {code_of(part.__module__)}"
     return part
+
+
+@cache
+def code_of(module: str) -> str:
+    """Of a module and all that it imports from its own package."""
+    return source_sha256({module})

@@ -19,7 +19,7 @@ from tpdm.arena.report import SCHEDULES, write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
-from tpdm.arena.store import Store, described, homes
+from tpdm.arena.store import Store, code_of, described
 from tpdm.arena.telling import TIME, agreement, convexity, paragraph, spoken
 from tpdm.arena.timing import Timed
 from tpdm.arena.tournament import Entered, enrolled, matches, play, standings, static_errors, time_all
@@ -28,7 +28,6 @@ from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.table import Judge
 from tpdm.registry import NonNegative, Positive, Range, register
 from tpdm.runtime.provenance import provenance
-from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import each, one_thread
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
@@ -98,7 +97,7 @@ class Arena:
             "run": described(made_by),
             "camp": sizes.camp,
             "reference_steps": reference_steps,
-            "code": source_sha256({__name__, *homes(taking_part)}),
+            "code": code_of(__name__),
         }
         store = Store(self.folder / KEPT, deciding)
         self.meter = Metered(runner.denoiser)
