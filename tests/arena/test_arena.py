@@ -282,6 +282,24 @@ def test_budgets_are_met_without_a_look_at_errors_of_evaluation(played, tmp_path
                 assert contestant.enter(ring, target).found == contestant.enter(seeing, target).found, name
 
 
+def test_whoever_prepares_never_asks_about_a_noise_that_judges(tmp_path, monkeypatch):
+    one = arena(tmp_path, seeds=[0])
+    ring, call = one.ring(0), type(one.meter).__call__
+    judging = {tuple(noise.flatten().tolist()) for noise in ring.evaluation.noise}
+    asked = set()
+
+    def seen(self, x, *rest):
+        asked.update(tuple(noise.flatten().tolist()) for noise in x)
+        return call(self, x, *rest)
+
+    monkeypatch.setattr(type(one.meter), "__call__", seen)
+    for name in ("table", "adaptive", "allocator", "one_shot", "controlled"):
+        one.camp.contestants[name].enter(ring, 3)
+    one.camp.contestants["mean_schedule"].find(ring, 3)
+    assert tuple(one.camp.sets.matching.noise[0].flatten().tolist()) in asked
+    assert not asked & judging
+
+
 def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path):
     one, _ = played
     found = json.loads((one.folder / "schedules.json").read_text())
