@@ -78,8 +78,10 @@ def test_a_damaged_record_is_told_of_and_made_anew_where_it_is_deleted(store, da
     kept(store)
     path = folder(store)
     DAMAGE[damage](path)
-    with pytest.raises(ValueError, match=f"delete {re.escape(str(path))}, and it is made anew$"):
+    with pytest.raises(ValueError, match=f"; delete {re.escape(str(path))}, and it is made anew$") as told:
         kept(store)
+    assert "copy the folder" not in str(told.value)
+    assert "a finished run" not in str(told.value)
     path.unlink() if path.is_file() else shutil.rmtree(path)
     assert kept(store).numbers == {"is": 1}
 
@@ -88,7 +90,7 @@ def test_a_whole_record_in_anothers_place_is_not_taken_for_it(store):
     kept(store, "a", 1), kept(store, "b", 2)
     shutil.rmtree(folder(store, "a"))
     shutil.copytree(folder(store, "b"), store._path("a", {"sizes": (1, 2)}))
-    with pytest.raises(ValueError, match="holds another record than its name says; delete it"):
+    with pytest.raises(ValueError, match=r"another record than its name says; delete .* made anew$"):
         kept(store, "a", 1)
 
 

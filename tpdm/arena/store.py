@@ -43,14 +43,10 @@ class Store:
                 if not path.exists():
                     made = make()
                     save_artifact(path, {"key": whole, "numbers": dict(made.numbers)}, made.tensors)
-        try:
-            config, tensors = load_artifact(path)
-        except ValueError as fault:
-            raise ValueError(f"{fault}; delete {path}, and it is made anew") from None
+        remedy = f"delete {path}, and it is made anew"
+        config, tensors = load_artifact(path, remedy)
         if config.get("key") != json.loads(json.dumps(whole)):
-            raise ValueError(
-                f"{path} holds another record than its name says; delete it, and it is made anew"
-            )
+            raise ValueError(f"{path} holds another record than its name says; {remedy}")
         return Kept(config["numbers"], tensors)
 
     def has(self, label: str, key: Key) -> bool:

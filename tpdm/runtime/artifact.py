@@ -26,6 +26,7 @@ from tpdm.runtime.atomic import (
 from tpdm.runtime.fingerprint import Fingerprint, Fingerprinted
 
 CONFIG, MODEL = "config.json", "model.safetensors"
+COPY = "copy the folder again"  # what there is to do about a damaged one
 
 
 def save_artifact(
@@ -46,14 +47,15 @@ def save_artifact(
             shutil.rmtree(prepared, ignore_errors=True)
 
 
-def load_artifact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(config, state) on the CPU; a ValueError of one line says what is missing, cut short or changed."""
-    source, config, fingerprint = _read_card(Path(folder))
+def load_artifact(folder: Path, remedy: str = COPY) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, state) on the CPU; a ValueError of one line says what is missing, cut short or changed, and
+    what to do about it."""
+    source, config, fingerprint = _read_card(Path(folder), remedy)
     model = source / MODEL
     if not model.exists():
-        raise ValueError(f"{model} is missing; copy the folder again")
+        raise ValueError(f"{model} is missing; {remedy}")
     if fault := fingerprint.fault(model):
-        raise ValueError(f"{model} {fault}; copy the folder again")
+        raise ValueError(f"{model} {fault}; {remedy}")
     return config, safetensors.torch.load_file(model)
 
 
@@ -67,19 +69,25 @@ def artifact_sha256(folder: Path) -> str:
     return _read_card(Path(folder))[2].sha256
 
 
-def _read_card(folder: Path) -> tuple[Path, dict[str, Any], Fingerprint]:
+def _read_card(folder: Path, remedy: str = COPY) -> tuple[Path, dict[str, Any], Fingerprint]:
     """Where the artifact stands, and what its config.json says."""
     source = folder if folder.exists() else _aside(folder)
-    if not source.is_dir():
+    if not source.exists():
         raise ValueError(f"{folder} is missing; a finished run has it")
-    card = read_json(source / CONFIG)
+    if not source.is_dir():
+        raise ValueError(f"{folder} is a file, where a folder belongs; {remedy}")
+    try:
+        card = read_json(source / CONFIG)
+    except ValueError as fault:
+        raise ValueError(f"{fault}; {remedy}") from None
     try:
         config, fingerprint = card["config"], Fingerprint(card["bytes"], card["sha256"])
         unchanged = card["config_sha256"] == config_sha256(config)
     except (KeyError, TypeError):
-        raise ValueError(f"{source / CONFIG} is not the config.json of a trained component") from None
+        strange = f"{source / CONFIG} is not the config.json of a trained component"
+        raise ValueError(f"{strange}; {remedy}") from None
     if not unchanged:
-        raise ValueError(f"{source / CONFIG} was changed after it was written; copy the folder again")
+        raise ValueError(f"{source / CONFIG} was changed after it was written; {remedy}")
     return source, config, fingerprint
 
 
