@@ -97,4 +97,10 @@ def arena(folder: Path, **changes) -> Arena:
     return Arena(**(settings | facts | changes))
 
 
+def static_error(ring, mean: float) -> float:
+    """The baseline's at a mean number of calls: of the two lengths around it, each for its share."""
+    low, high = (around.error.mean().item() for around in ring.static_around(mean))
+    return low + mean % 1 * (high - low)
+
+
 HEUN = {"name": "heun", "num_steps": 1, "grid": {"name": "uniform"}}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.arena.parts import arena
+from tests.arena.parts import arena, static_error
 from tpdm.arena import allocator
 from tpdm.arena.allocator import first_features, ridge
 from tpdm.evaluation.result import measure
@@ -18,8 +18,7 @@ def test_it_shares_steps_out_better_than_one_number_for_all_at_the_same_calls(tm
     mine, bound = ring.played("allocator", 3), ring.played("oracle_steps", 3)
     assert abs(mine.nfe.mean() - 3) < 0.3
     assert len(mine.nfe.unique()) > 1
-    low, high, over = ring.static_around(mine.nfe.mean().item())
-    same = (1 - over) * low.error.mean() + over * high.error.mean()
+    same = static_error(ring, mine.nfe.mean().item())
     assert mine.error.mean() < same - 0.3 * (same - bound.error.mean())
 
 

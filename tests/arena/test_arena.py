@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.distributions import Beta
 
-from tests.arena.parts import CONTESTANTS, arena
+from tests.arena.parts import CONTESTANTS, arena, static_error
 from tests.runs import ended, started
 from tpdm.arena import camp as camps
 from tpdm.arena import ring as rings
@@ -113,10 +113,8 @@ def test_the_baseline_is_worth_exactly_itself_at_whole_numbers(played):
         assert [float(found[k]) for k in ("vs_static", "vs_static_low", "vs_static_high")] == [1, 1, 1]
 
 
-def test_between_whole_numbers_the_baseline_is_the_mixture_of_both(ring):
-    low, high, over = ring.static_around(2.25)
-    assert (low.nfe[0], high.nfe[0], over) == (2, 3, 0.25)
-    assert ring.static_around(3.0)[2] == 0
+def test_between_whole_numbers_the_baseline_is_the_two_around(ring):
+    assert [around.nfe[0] for around in ring.static_around(2.25)] == [2, 3]
     assert ring.static_around(3.0)[0] is ring.static(3)
 
 
@@ -147,8 +145,7 @@ def test_bounds_hold_below_what_they_bound(played, ring):
     shape below the schedule that it varies."""
     for target in (2, 3, 4):
         best = ring.played("oracle_steps", target)
-        low, high, over = ring.static_around(best.nfe.mean().item())
-        assert best.error.mean() <= (1 - over) * low.error.mean() + over * high.error.mean() + 1e-7
+        assert best.error.mean() <= static_error(ring, best.nfe.mean().item()) + 1e-7
         assert (ring.played("oracle_shape", target).error <= ring.static(target).error + 1e-6).all()
         assert float(row(played[0], "oracle_steps", target)["vs_static"]) <= 1 + 1e-6
 

@@ -75,15 +75,14 @@ class Ring:
         """The baseline with so many steps."""
         return self.played(self.camp.baseline, num_steps)
 
-    def static_around(self, mean: float) -> tuple[Outcome, Outcome, float]:
-        """The baseline with as many whole steps as a mean holds and with one more, and how far the mean is on
-        the way; twice its longest where the mean lies beyond."""
+    def static_around(self, mean: float) -> tuple[Outcome, Outcome]:
+        """The baseline with as many whole steps as a mean holds, and with one more; twice its longest where
+        the mean lies beyond."""
         low = max(1, math.floor(mean))
         while self.camp.absence(self.camp.baseline, low):
             low -= 1
-        if self.camp.absence(self.camp.baseline, low + 1):
-            return self.static(low), self.static(low), 0.0
-        return self.static(low), self.static(low + 1), mean - low
+        high = low if self.camp.absence(self.camp.baseline, low + 1) else low + 1
+        return self.static(low), self.static(high)
 
 
 def weighted(weights: list[float], values: list[Tensor]) -> Tensor:

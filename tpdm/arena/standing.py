@@ -135,7 +135,7 @@ def static_at(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Flo
     under = torch.empty_like(means)
     for whole in means.floor().unique().tolist():
         at = means.floor() == whole
-        low, high, _ = ring.static_around(whole)
+        low, high = ring.static_around(whole)
         over, drawn = means[at] - whole, shares[at]
         under[at] = (1 - over) * (drawn @ low.error.double()) + over * (drawn @ high.error.double())
     return under
