@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tpdm.arena.pareto import pictures
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import Standing
 from tpdm.arena.telling import spoken
 from tpdm.runtime.atomic import write_json, write_text
-from tpdm.runtime.page import document, gallery, paragraphs, table
-from tpdm.runtime.plots import Curve, pareto, png
+from tpdm.runtime.page import document, embedded, gallery, paragraphs, table
+from tpdm.runtime.plots import png
 from tpdm.runtime.rows import as_csv
 
 TABLE, SCHEDULES, PAGE = "arena.csv", "schedules.json", "report.html"
-ERROR = "mean squared error against the exact ODE"
-PLOTS = {"pareto_nfe.png": "mean denoiser calls (NFE)", "pareto_seconds.png": "seconds of an image"}
 
 
 def write_report(
@@ -32,19 +30,14 @@ def write_report(
     pooled = [row for row in rows if row.seed is None]
     write_text(folder / TABLE, as_csv([row.cells() for row in rows]))
     write_json(folder / SCHEDULES, schedules(rings, pooled))
-    for (name, xlabel), x in zip(PLOTS.items(), ("nfe", "seconds"), strict=True):
-        ticks = sorted({row.target for row in pooled}) if x == "nfe" else None
-        png(pareto(curves(pooled, x, rings[0]), xlabel, ERROR, ticks), folder / name)
+    plots = pictures(pooled, rings[0].camp)
+    for name, (_, picture) in plots.items():
+        png(picture, folder / name)
     missing = [f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in absent]
     cells = table([row.cells() for row in pooled])
-    plots = gallery({PLOTS[name]: as_url(folder / name) for name in PLOTS}, kind="plot")
+    shown = gallery({across: embedded(picture) for across, picture in plots.values()}, kind="plot")
     found = table(found_cells(rings, pooled), "What was found")
-    write_text(folder / PAGE, document(title, paragraphs([*text, *missing]), plots, cells, found))
-
-
-def as_url(path: Path) -> str:
-    """A picture's own content, for a page that asks for no other file."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    write_text(folder / PAGE, document(title, paragraphs([*text, *missing]), shown, cells, found))
 
 
 def schedules(rings: Sequence[Ring], pooled: Sequence[Standing]) -> dict[str, Any]:
@@ -75,22 +68,3 @@ def found_cells(rings: Sequence[Ring], pooled: Sequence[Standing]) -> list[dict[
             if text
         ]
     return rows
-
-
-def curves(pooled: Sequence[Standing], x: str, ring: Ring) -> list[Curve]:
-    """A curve for each contestant; the baseline, bounds and those that adapt by themselves have a look, which
-    is the same whoever else is shown."""
-    camp, made = ring.camp, []
-    shown = [
-        name
-        for name, one in camp.contestants.items()
-        if name == camp.baseline or one.kind == "bound" or one.adapts
-    ]
-    for name in dict.fromkeys(row.contestant for row in pooled):
-        rows = [row for row in pooled if row.contestant == name and getattr(row, x) is not None]
-        if rows:
-            rows.sort(key=lambda row: row.target)
-            points = [getattr(row, x) for row in rows], [row.mse for row in rows]
-            look = shown.index(name) if name in shown else None
-            made.append(Curve(name, *points, look, dashed=rows[0].kind == "bound"))
-    return made

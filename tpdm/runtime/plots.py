@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -38,9 +38,9 @@ STYLE = {
     "lines.solid_capstyle": "round",
 }
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
-MARKERS = "os^DvPX"
 NARROWEST = 1.2  # from the middle of an axis of prices to its end: what costs the same stands together
 LABEL = 0.025  # of the axes' height, from a small name to the next
+TICK = 0.04  # of the axes' width, from a number below them to the next
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
 Given = ParamSpec("Given")
@@ -194,48 +194,70 @@ def against_calls(series: Mapping[str, Sequence[Estimate]], ylabel: str) -> Imag
     return _picture(axes)
 
 
+class Look(NamedTuple):
+    """How a curve is told from others."""
+
+    colour: str
+    marker: str
+    width: float
+    style: Literal["-", "--"]
+
+
 class Curve(NamedTuple):
-    """A contestant's results: calls or seconds, and errors."""
+    """A contestant's results: prices, such as calls, and errors. Without a look it is pale."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    look: int | None  # which colour and marker, the same in every picture; None is pale
-    dashed: bool
+    look: Look | None
 
 
 @styled
-def pareto(
-    series: Sequence[Curve], xlabel: str, ylabel: str, ticks: Sequence[float] | None = None
-) -> Image.Image:
+def pareto(series: Sequence[Curve], xlabel: str, ylabel: str, ticks: Sequence[float]) -> Image.Image:
     """Quality against price, both logarithmic: those with a look in colour, the others pale and named beside
-    the axes, in the order of their ends. `ticks` are the prices that are written below the axis."""
+    the axes, in the order of their ends. Thin curves lie on thick ones, so that where several are one all are
+    seen. `ticks` are the prices that are written below the axis, where there is room for them."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     axes = _axes("", xlabel, ylabel, (10.8, 6.4))
     pale = [curve for curve in series if curve.look is None]
     for curve in pale:
         axes.plot(curve.x, curve.y, color="#AAAAAA", linewidth=0.9, marker=".", markersize=4)
-    for curve in series:
-        if curve.look is not None:
-            look: dict[str, Any] = {"color": OKABE_ITO[curve.look % len(OKABE_ITO)], "label": curve.name}
-            marker = MARKERS[(curve.look + curve.look // len(OKABE_ITO)) % len(MARKERS)]
-            style = "--" if curve.dashed else "-"
-            axes.plot(curve.x, curve.y, linewidth=2, linestyle=style, marker=marker, **look)
+    for name, x, y, look in series:
+        if look is not None:
+            axes.plot(
+                x,
+                y,
+                look.style,
+                color=look.colour,
+                label=name,
+                linewidth=look.width,
+                marker=look.marker,
+                markersize=3 + 2 * look.width,
+                zorder=3 - look.width / 10,
+            )
     axes.set(xscale="log", yscale="log")
-    if ticks is not None:
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
     axes.margins(x=0.03)
     low, high = axes.get_xlim()
     middle, half = (low * high) ** 0.5, max((high / low) ** 0.5, NARROWEST)
     axes.set_xlim(middle / half, middle * half)
+    axes.xaxis.set_major_locator(FixedLocator(roomy(ticks, half ** (2 * TICK))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     _name_ends(axes, pale)
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.legend(loc="outside right upper")
     return _picture(axes)
+
+
+def roomy(ticks: Sequence[float], factor: float) -> list[float]:
+    """Rising prices without those that are less than so many times the one before."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick >= factor * kept[-1]:
+            kept.append(tick)
+    return kept
 
 
 def _name_ends(axes: Axes, series: Sequence[Curve]) -> None:
