@@ -21,7 +21,7 @@ from tpdm.predictor.budget import at_budget
 from tpdm.published_pipeline import REFERENCE, SAMPLER
 from tpdm.registry import build
 from tpdm.runtime.artifact import save_artifact
-from tpdm.runtime.atomic import read_record
+from tpdm.runtime.atomic import read_json, read_record
 from tpdm.runtime.hub import published
 from tpdm.runtime.run import Run
 from tpdm.sampler.adaptive import AdaptiveSampler, mode, sample
@@ -259,7 +259,7 @@ def heard(step: Callable[..., Tensor], callback: Callable[..., dict[str, Any]], 
 def told(root: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """(sampler, figures) that lie beside a predictor: of a saved pipeline, or of a run."""
     if (root / SETTINGS).is_file():
-        about = json.loads((root / SETTINGS).read_text())
+        about = read_json(root / SETTINGS)
         return about["sampler"], about["figures"]
     config = Run(root).config if (root / "config.yaml").is_file() else None
     figures = read_record(root / FIGURES)["figures"] if (root / FIGURES).is_file() else {}

@@ -83,6 +83,7 @@ def test_what_may_pass_is_tried_again(serve):
         ([(404, {})], "did not answer in 1 tries of 5 s: .*404", 1),
         ([(200, {"score": 1})], r'expected \{"scores"', 1),
         ([(200, b"<html>")], r"answered b'<html>'", 1),
+        ([(200, b"[" * 100_000)], r"answered b'\[\[", 1),
         ([(200, {"scores": [1, 2]})], "answered 2 scores for 1 images", 1),
     ],
 )

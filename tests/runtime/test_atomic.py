@@ -39,7 +39,10 @@ def test_errors_name_the_file_and_not_its_temporary_name(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"a": ', b"\xff\xfe"])
+DEEP, LONG, TWICE = b"[" * 100_000, b"1" * 5_000, b'{"a": {"b": 1, "c": 2, "b": 3}}'
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"a": ', b"\xff\xfe", DEEP, LONG, TWICE])
 def test_what_is_no_json_is_named_in_one_line(tmp_path, damage):
     path = tmp_path / "a.json"
     path.write_bytes(damage)

@@ -79,13 +79,19 @@ def test_a_row_that_is_not_there_is_told_with_those_that_are(tmp_path):
         ('{"2": [1, 0.5, 0.6]}', "2 does not fall from 1 to 0"),
         ('{"2": 3}', "2 is no JSON list"),
         ("{", "is not JSON"),
+        ('{"02": [1, 0.5, 0]}', "is no JSON table of schedules"),  # or "2" beside it would be lost
+        ('{"2": [1, 0.5, 0], "2": [1, 0.1, 0]}', "is not JSON .*'2' is there twice"),
+        (f'{{"{"1" * 5_000}": [1, 0]}}', "is no JSON table of schedules"),
+        (f'{{"2": [1, {"1" * 4_000}, 0]}}', "2 does not fall from 1 to 0"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content, complaint):
     file = tmp_path / "table.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=rf"table\.json.*{complaint}") as error:
         read_grid(file, 2)
+    assert len(str(error.value)) < 500
 
 
 def test_a_files_name_alone_is_a_grid(tmp_path, composed):

@@ -15,7 +15,7 @@ from torch._guards import detect_fake_mode
 
 from tpdm.codec.published import silent
 from tpdm.registry import Positive, register
-from tpdm.runtime.atomic import whole_file
+from tpdm.runtime.atomic import read_json, whole_file
 from tpdm.runtime.fingerprint import Fingerprint, ends_sha256
 from tpdm.runtime.hub import published
 from tpdm.runtime.memory import memory_of
@@ -59,7 +59,7 @@ class SD3Text(nn.Module):
 
     @property
     def spec(self) -> TextSpec:
-        first, second, t5 = (json.loads((self.folder / p / "config.json").read_text()) for p in PARTS)
+        first, second, t5 = (read_json(self.folder / p / "config.json") for p in PARTS)
         pooled = first["projection_dim"] + second["projection_dim"]
         return TextSpec(pooled, t5["d_model"], CLIP_TOKENS + self.max_tokens)
 

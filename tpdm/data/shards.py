@@ -157,7 +157,7 @@ def inspect_shard(path: Path) -> tuple[dict[str, Any], int]:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
             return found, file.tell()
-    except (tarfile.TarError, ValueError) as error:
+    except (tarfile.TarError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no whole shard of latents ({error}); remove it") from None
 
 

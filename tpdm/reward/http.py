@@ -89,7 +89,7 @@ class HTTPReward:
         try:
             scores = json.loads(answer)["scores"]
             numbers = [float("nan") if score is None else float(score) for score in scores]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ConnectionError(
                 f'{self.key}.url={self.url} answered {answer[:80]!r}; expected {{"scores": [number, ...]}}'
             ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -15,6 +14,7 @@ from tpdm.registry import Positive, register
 from tpdm.reward.cost import Cost
 from tpdm.reward.pixels import pixels, side
 from tpdm.reward.scorer import Scorer
+from tpdm.runtime.atomic import read_json
 from tpdm.runtime.hub import published
 from tpdm.runtime.weights import load_exactly, read_weights
 
@@ -160,7 +160,7 @@ class ImageRewardScorer(Scorer):
         return tokenizer
 
     def load(self) -> ImageReward:
-        config = json.loads((self.folder / CONFIG).read_text())
+        config = read_json(self.folder / CONFIG)
         state = read_weights(self.folder / WEIGHTS, f"{self.key}.path")
         return ImageReward.from_official(state, config, VIT_LARGE)
 
