@@ -63,6 +63,12 @@ class Stepping:
         self.step = step
 
 
+@register("toy", "picky")
+class Picky:
+    def __init__(self, part: Callable[[], Stepping], step: Callable[[float], float]):
+        self.part, self.step = part, step
+
+
 @register("toy", "constant")
 class Constant:
     def __init__(self, value: float, *, key: str):
@@ -211,3 +217,24 @@ def test_a_name_alone_is_one_of_those_that_are_registered(monkeypatch):
 def test_facts_are_what_stands_behind_the_star():
     assert facts(Net) == {"shape", "extra"}
     assert facts(Sum) == set()
+
+
+def test_components_by_their_names_may_be_left_out():
+    assert build("toy", {"name": "sum", "weights": []}).terms == {}
+    with pytest.raises(ConfigError, match=r"toy\.weights is missing"):
+        build("toy", {"name": "sum", "terms": {}})
+
+
+def test_what_is_called_with_known_arguments_is_made_of_what_fits():
+    """A class for what it makes; and only what needs nothing that nobody offers, once that is known."""
+    cfg = {"part": {"name": "stepping", "step": None}, "step": {"name": "scaled", "gamma": 0.5}}
+    picky = build("toy", {"name": "picky", **cfg}, shape=(3, 4))
+    assert isinstance(picky.part(), Stepping)
+    assert picky.step(2.0) == 3.0
+    validate({"seed": 1, "toy": {"name": "picky", **cfg}}, TypedDict("Any", {"seed": int, "toy": Component}))
+    with pytest.raises(
+        ConfigError, match=r"toy\.step\.name='scaled' .*; it needs shape, which it is not told"
+    ):
+        build("toy", {"name": "picky", **cfg})
+    with pytest.raises(ConfigError, match=r"'constant' .*; it makes no Stepping; accepted: stepping$"):
+        build("toy", {"name": "picky", **cfg, "part": {"name": "constant", "value": 1.0}}, shape=(3, 4))

@@ -16,7 +16,8 @@ For authors of components (neither torch nor a component is imported here):
 4. A choice that is itself a component is annotated with a class, protocol or Callable. A DiT's
    `block: Callable[..., Block]` reads `model.block.name` from group "model/block" (or, if there is no such
    group, from "model"), and arrives as a partial with its choices and facts bound: call it. dict[str, ...]
-   and list[...] of components work too.
+   and list[...] of components work too; a dict that is left out is empty. Callable[[], Made] takes those
+   that make a Made, and one whose arguments are named none that needs a fact which is not offered.
 5. Annotations are evaluated: import what they name at run time, not under TYPE_CHECKING.
 6. A check between two choices belongs into the constructor: raise a ValueError that names the key.
 """
@@ -31,7 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from tpdm.values import (
     Component,
@@ -146,21 +147,20 @@ def build(group: str, cfg: Mapping[str, Any], *, at: str | None = None, **facts:
     parameters = _parameters(made.func)
     if any(p.kind is p.POSITIONAL_ONLY for p in parameters):
         return made
-    needed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    if missing := [name for name in needed if name not in made.keywords]:
+    if missing := [name for name in _needed(made.func) if name not in made.keywords]:
         raise TypeError(f"build({group!r}) of {cfg['name']!r} also needs the facts {', '.join(missing)}")
     return made()
 
 
 def validate(cfg: Mapping[str, Any], schema: type) -> None:
     """Raises ConfigError for the first key that the TypedDict `schema` or a component's signature refuses."""
-    read(cfg, schema, _Node("", "", {}))
+    read(cfg, schema, _Node("", "", None))
 
 
 @dataclass(frozen=True)
 class _Node(Place):
     group: str  # what a `name` here, or further down, is looked up in
-    facts: Mapping[str, Any] = field(repr=False)
+    facts: Mapping[str, Any] | None = field(repr=False)  # None: not known yet
 
     def at(self, name: str) -> _Node:
         if not self.key:
@@ -169,31 +169,60 @@ class _Node(Place):
         known = any(group == inner for group, _ in _components)
         return _Node(key, ALIASES.get(key) or (inner if known else self.group), self.facts)
 
-    def component(self, value: Any) -> partial:
+    def component(self, value: Any, wanted: Any = Any) -> partial:
         """The class or function that the mapping names, its choices and the facts it asks for bound."""
-        known = names(self.group)
+        known = [name for name in names(self.group) if not self.misfit(_components[self.group, name], wanted)]
         if self.group in FILES and isinstance(value, str) and value.endswith(".json"):
             name, key = FILES[self.group]
             value = {"name": name, key: value}
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise self.error(value, f"a mapping whose `name` is one of {', '.join(known)}")
         if value["name"] not in known:
-            raise self.at("name").error(value["name"], ", ".join(known), nearest(value["name"], known))
+            target = _components.get((self.group, value["name"]))
+            near = self.misfit(target, wanted) if target else nearest(value["name"], known)
+            raise self.at("name").error(value["name"], ", ".join(known), near)
         target = _components[self.group, value["name"]]
         beside = BESIDE.get(self.group, set()) & value.keys()
         for key in beside:
             self.at(key).component(value[key])
         given = {key: item for key, item in value.items() if key not in {"name", *beside}}
         kinds = choices(target)
+        given |= {key: {} for key, kind in kinds.items() if _holds_components(kind) and key not in given}
         self.check_keys(given, kinds, f"{self.group}={value['name']}")
         bound = {key: read(item, kinds[key], self.at(key)) for key, item in given.items()}
-        wanted, offered = facts(target), {**self.facts, "key": self.key}
-        return partial(target, **bound, **{fact: offered[fact] for fact in offered if fact in wanted})
+        asked, offered = facts(target), {**(self.facts or {}), "key": self.key}
+        return partial(target, **bound, **{fact: offered[fact] for fact in offered if fact in asked})
+
+    def misfit(self, target: Callable[..., Any], wanted: Any) -> str:
+        """Why a component is not what an annotation Callable[[...], Made] asks for; "" where it is."""
+        arguments, made = (get_args(wanted) or (..., Any))[:2]
+        if get_origin(wanted) is not Callable or arguments is ...:
+            return ""
+        makes = target if inspect.isclass(target) else _signature(target).return_annotation
+        if not arguments and inspect.isclass(makes) and not issubclass(makes, made):
+            return f"; it makes no {made.__name__}"
+        told = None if self.facts is None else {"key", *self.facts}
+        lacking = [fact for fact in _needed(target) if told is not None and fact not in told]
+        return f"; it needs {', '.join(lacking)}, which it is not told here" if lacking else ""
+
+
+def _holds_components(kind: Any) -> bool:
+    """Whether an annotation is of components by their names."""
+    return get_origin(kind) is dict and get_origin(get_args(kind)[1]) is Callable
+
+
+def _needed(component: Callable[..., Any]) -> list[str]:
+    """Facts without which it cannot be made."""
+    return [p.name for p in _parameters(component) if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
 
 
 @cache
+def _signature(component: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(component, eval_str=True)
+
+
 def _parameters(component: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
-    return tuple(inspect.signature(component, eval_str=True).parameters.values())
+    return tuple(_signature(component).parameters.values())
 
 
 @cache

@@ -62,8 +62,8 @@ class Place(ABC):
         """The place of a parameter, an entry or an element of this one."""
 
     @abstractmethod
-    def component(self, value: Any) -> Any:
-        """What a mapping with a `name` stands for."""
+    def component(self, value: Any, wanted: Any) -> Any:
+        """What a mapping with a `name` stands for, where `wanted` is the annotation."""
 
     def error(self, value: Any, accepted: str, near: str = "") -> ConfigError:
         """What was seen here and what is accepted instead."""
@@ -101,7 +101,7 @@ def read(value: Any, annotation: Any, place: Place) -> Any:
         return _mapping(value, annotation, place)
     if (origin or annotation) in (list, tuple, Sequence):
         return _sequence(value, annotation, place)
-    return place.component(value)
+    return place.component(value, annotation)
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +52,11 @@ class OracleShape(Bound):
     """For each sample the best of some shapes of the baseline's schedule, its levels to these powers."""
 
     powers: list[Positive[float]]
+
+    def check(self, name: str, others: Mapping[str, Contestant]) -> None:
+        super().check(name, others)
+        if not self.powers:
+            raise ValueError(f"suite.contestants.{name}.powers=[] is empty; accepted: one power or more")
 
     def playing(self, target: int) -> int:
         return (len(self.powers) + 1) * target

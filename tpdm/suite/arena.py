@@ -186,6 +186,7 @@ def check_names(named: list[str], contestants: Mapping[str, Contestant], baselin
         )
     schedules = [name for name, contestant in contestants.items() if isinstance(contestant, Schedule)]
     if baseline not in schedules:
-        raise ValueError(f"suite.baseline={baseline} is no schedule; accepted: {', '.join(schedules)}")
+        accepted = ", ".join(schedules) or "none"
+        raise ValueError(f"suite.baseline={baseline} is no schedule; accepted: {accepted}")
     for name, contestant in contestants.items():
         contestant.check(name, contestants)
