@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 from tpdm.arena.camp import Runner, Trained
-from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
+from tpdm.evaluation.digit_classifier import CLASSIFIER, can_read, kept_digit_classifier
 from tpdm.finished import PREDICTORS, FinishedRun
 from tpdm.predictor.budget import kept_budget
 from tpdm.registry import build, facts, lookup
@@ -19,7 +19,6 @@ from tpdm.sampler.step import abm
 from tpdm.sharing import modules
 
 COLUMNS = 100  # of a paragraph on a terminal
-CLASSIFIER = "classifier"  # the folder of a run's judge
 
 
 def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
-from tpdm.evaluation.digit_classifier import can_read, kept_digit_classifier
+from tpdm.evaluation.digit_classifier import CLASSIFIER, can_read, kept_digit_classifier
 from tpdm.predictor.budget import at_budget
 from tpdm.registry import Component, NonNegative, build, facts, lookup, validate
 from tpdm.runtime.artifact import read_artifact_config
@@ -125,7 +125,7 @@ class FinishedRun:
             codec=self.assembly.codec,
             shape=self.assembly.shape,
             condition=self.encoded,
-            classifier=kept_digit_classifier(self.run.folder / "classifier") if can_read(data) else None,
+            classifier=kept_digit_classifier(self.run.folder / CLASSIFIER) if can_read(data) else None,
             device=self.device,
         )
         return evaluation(

@@ -12,7 +12,7 @@ from torch import nn
 
 from tpdm.assembly import DTYPES, Assembly, load_denoiser
 from tpdm.check import check, is_ready_made
-from tpdm.evaluation.digit_classifier import DigitClassifier, can_read, kept_digit_classifier
+from tpdm.evaluation.digit_classifier import CLASSIFIER, DigitClassifier, can_read, kept_digit_classifier
 from tpdm.evaluation.preview import SEEDS, Preview
 from tpdm.evaluation.report import draw_curves
 from tpdm.finished import SUMMARY, FinishedRun, read_summary
@@ -83,8 +83,8 @@ class Training:
         if not can_read(self.assembly.data("test")):
             return None
         with self.accelerator.main_process_first():
-            stopwatch = Stopwatch(self.run.folder, "classifier")
-            classifier = kept_digit_classifier(self.run.folder / "classifier")
+            stopwatch = Stopwatch(self.run.folder, CLASSIFIER)
+            classifier = kept_digit_classifier(self.run.folder / CLASSIFIER)
             if self.accelerator.is_main_process:
                 stopwatch.save()
         return classifier.to(self.accelerator.device)

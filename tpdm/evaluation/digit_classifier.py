@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tpdm.data.digits import CELL, EMPTY, NUM_DIGITS, DigitData, real_digits, split_cells
 from tpdm.runtime.artifact import load_artifact, save_artifact
 
+CLASSIFIER = "classifier"  # its folder in a run
 SEED = 0
 WIDTH = 64  # of the features
 STEPS = 400
