@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 Number = TypeVar("Number", int, float)
@@ -89,6 +90,8 @@ def read(value: Any, annotation: Any, place: Place) -> Any:
     origin = get_origin(annotation)
     if annotation is Any:
         return value
+    if annotation is Path:
+        return Path(_scalar(value, str, place))
     if origin is Annotated or annotation in (int, float, str, bool, NoneType):
         return _scalar(value, annotation, place)
     if origin is Literal:

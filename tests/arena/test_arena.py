@@ -304,7 +304,7 @@ def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path)
         for levels in found[name]["3"]["0"]["levels"]:
             path = tmp_path / "grid.json"
             path.write_text(json.dumps(levels))
-            taken = grid.learned(len(levels) - 1, path=str(path))
+            taken = grid.learned(len(levels) - 1, path=path)
             assert taken.tolist() == levels
 
 

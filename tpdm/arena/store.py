@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tpdm.runtime.artifact import load_artifact, save_artifact
+from tpdm.runtime.artifact import config_sha256, load_artifact, save_artifact
+from tpdm.runtime.atomic import read_json
 from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import BusyError
 
@@ -72,12 +73,15 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def described(part: Any) -> Any:
-    """JSON that tells a component from any other: what it is, its code, and all of its choices."""
+    """JSON that tells a component from any other: what it is, its code, and all of its choices. A file, which
+    may be another tomorrow, is what it holds."""
     if isinstance(part, partial):
         return {"is": described(part.func), "with": described(part.keywords), "of": described(part.args)}
     if is_dataclass(part) and not isinstance(part, type):
         choices = {field.name: described(getattr(part, field.name)) for field in fields(part)}
         return {"is": described(type(part)), "with": choices}
+    if isinstance(part, Path):
+        return {"holds": config_sha256(read_json(part))}
     if isinstance(part, Mapping):
         return {str(key): described(item) for key, item in part.items()}
     if isinstance(part, list | tuple):

@@ -91,7 +91,7 @@ def _read_card(folder: Path, remedy: str = COPY) -> tuple[Path, dict[str, Any], 
     return source, config, fingerprint
 
 
-def config_sha256(config: dict[str, Any]) -> str:
+def config_sha256(config: Any) -> str:
     """Of the settings in one spelling, whatever the order and the spaces of the file."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 

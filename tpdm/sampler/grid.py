@@ -75,9 +75,9 @@ def beta(num_steps: int, /, a: Positive[float], b: Positive[float]) -> Levels:
 
 
 @register("sampler/grid", "learned")
-def learned(num_steps: int, /, path: str) -> Levels:
+def learned(num_steps: int, /, path: Path) -> Levels:
     """What a search or an export left: a JSON list of num_steps + 1 levels, or a table of such lists by N."""
-    return read_grid(Path(path), num_steps)
+    return read_grid(path, num_steps)
 
 
 @register("sampler/grid", "respaced")
