@@ -91,8 +91,8 @@ class Camp:
 
     def record(self, name: str, target: int, seed: int) -> tuple[str, Key]:
         """Where a contestant's results are kept, and what decides them."""
-        of_seed = {"seed": seed, "evaluation": self.sets.sizes.evaluation, "target": target}
-        return f"{name}_{target}_seed{seed}", self.key(name) | of_seed
+        key = {**self.key(name), **self.sets.judging(seed), "target": target}
+        return f"{name}_{target}_seed{seed}", key
 
     def found(self, label: str, key: Key, search: Callable[[], Kept]) -> Found:
         """What `search` finds, with its seconds; looked for once."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tpdm.arena.store import Kept, Key, Store
 from tpdm.evaluation.result import Problems, make_problems
+from tpdm.runtime.fingerprint import tensors_sha256
 from tpdm.sampler.reference import reference
-from tpdm.types import Condition, DenoiserLike
+from tpdm.types import Condition, DenoiserLike, Text
 
 FIRST = 3 * 2**30  # seeds of the noises are counted from here; training and the table of a run have others
 APART = 2**20  # noises that a set may have
@@ -31,35 +32,70 @@ class Sizes:
     matching: int
     evaluation: int
 
-    @property
-    def camp(self) -> dict[str, int]:
-        """What decides all that is found."""
-        return {name: size for name, size in vars(self).items() if name != "evaluation"}
+
+class Asked(NamedTuple):
+    """Labels or captions, as the data have them."""
+
+    labels: Any
+    sha256: str
 
 
-@dataclass(frozen=True)
 class Source:
-    """What noises and conditions are made of."""
+    """What noises and conditions are made of.
 
-    data: Any
-    condition: Callable[[Any], Condition]
-    shape: tuple[int, ...]
-    batch_size: int
-    device: torch.device
+    The data may be others tomorrow, so what was drawn is known by its labels. Those are drawn once.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        condition: Callable[[Any], Condition],
+        shape: tuple[int, ...],
+        batch_size: int,
+        device: torch.device,
+    ):
+        self.data, self.condition, self.shape = data, condition, shape
+        self.batch_size, self.device = batch_size, device
+        self._asked: dict[tuple[int, int], Asked] = {}
 
     def draw(self, place: int, size: int) -> tuple[Problems, Any]:
-        """Those of a place, which no other shares, and their labels or captions as the data have them; the
-        ends of the exact ODEs are still to be found."""
-        first = FIRST + place * APART
-        _, asked = self.data.batch(size, torch.Generator().manual_seed(first))
+        """Those of a place, which no other shares, and their labels or captions; the ends of the exact ODEs
+        are still to be found."""
+        first, asked = FIRST + place * APART, self.asked(place, size).labels
         return make_problems(self.condition(asked), self.shape, first, self.batch_size, self.device), asked
+
+    def asked(self, place: int, size: int) -> Asked:
+        if (place, size) not in self._asked:
+            generator = torch.Generator().manual_seed(FIRST + place * APART)
+            _, labels = self.data.batch(size, generator)
+            self._asked[place, size] = Asked(labels, sha256_of(labels))
+        return self._asked[place, size]
+
+    def known(self, place: int, size: int) -> Key:
+        """What tells those of a place from any other."""
+        return {"size": size, "asked": self.asked(place, size).sha256}
+
+    def camp(self, sizes: Sizes) -> Key:
+        """What decides all that is found."""
+        places = {"search": SEARCH, "learning": LEARNING, "matching": MATCHING}
+        return {name: self.known(place, getattr(sizes, name)) for name, place in places.items()}
+
+
+def sha256_of(labels: Any) -> str:
+    """Of labels, of captions, or of what an encoder made of captions."""
+    if isinstance(labels, Tensor):
+        return tensors_sha256({"labels": labels}, {})
+    if isinstance(labels, Text):
+        return tensors_sha256(vars(labels), {})
+    return tensors_sha256({}, {"captions": labels})
 
 
 class Piece(NamedTuple):
-    """Some noises of the set at `place`, which has `of`, from `start` on."""
+    """Some noises of the set at `place`, from `start` on: it has `of`, and its labels this sha256."""
 
     place: int
     of: int
+    asked: str
     start: int
 
     @property
@@ -92,6 +128,10 @@ class Sets:
     def matching(self) -> Problems:
         return self.source.draw(MATCHING, self.sizes.matching)[0]
 
+    def judging(self, seed: int) -> Key:
+        """What tells a seed's evaluation set from any other."""
+        return {"seed": seed, "evaluation": self.source.known(EVALUATION + seed, self.sizes.evaluation)}
+
     def evaluation(self, seed: int) -> tuple[Problems, Any]:
         """With the labels or captions that were drawn."""
         problems, asked = self.source.draw(EVALUATION + seed, self.sizes.evaluation)
@@ -101,7 +141,7 @@ class Sets:
         """What the ends are found in, of all sets that need them."""
         places = {SEARCH: self.sizes.search, LEARNING: self.sizes.learning}
         places |= {EVALUATION + seed: self.sizes.evaluation for seed in seeds}
-        return [piece for place, size in places.items() for piece in in_pieces(place, size)]
+        return [piece for place, size in places.items() for piece in self._pieces(place, size)]
 
     def follow(self, piece: Piece) -> Tensor:
         """Where the exact ODEs lead from the noises of a piece; found once."""
@@ -121,12 +161,12 @@ class Sets:
         return 4 * self.reference_steps * sum(min(PIECE, piece.of - piece.start) for piece in left)
 
     def _with_ends(self, place: int, problems: Problems) -> Problems:
-        ends = [self.follow(piece) for piece in in_pieces(place, len(problems.seeds))]
+        ends = [self.follow(piece) for piece in self._pieces(place, len(problems.seeds))]
         return replace(problems, target=torch.cat(ends).to(problems.noise))
 
-
-def in_pieces(place: int, size: int) -> list[Piece]:
-    return [Piece(place, size, start) for start in range(0, size, PIECE)]
+    def _pieces(self, place: int, size: int) -> list[Piece]:
+        asked = self.source.asked(place, size).sha256
+        return [Piece(place, size, asked, start) for start in range(0, size, PIECE)]
 
 
 def check_sizes(sizes: Sizes, seeds: list[int]) -> None:

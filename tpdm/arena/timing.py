@@ -44,8 +44,7 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
     counts. Of the calls themselves the quickest do, since other work only adds.
     """
     rule = {**timed._asdict(), "threads": torch.get_num_threads()}
-    of = {"seed": ring.seed, "evaluation": len(ring.evaluation.seeds), "target": target}
-    key = {"timed": {name: ring.camp.key(name) for name in names}, **of, **rule}
+    key = {"timed": [ring.camp.record(name, target, ring.seed) for name in names], **rule}
 
     def measured() -> Kept:
         entries = {name: ring.camp.contestants[name].enter(ring, target) for name in names}

@@ -93,15 +93,15 @@ class Arena:
         sizes = Sizes(search, learning, matching, evaluation)
         check_sizes(sizes, seeds)
         self.folder = folder / FOLDER
+        source = Source(data, condition, tuple(shape), batch_size, device)
         deciding = {
             "run": described(made_by),
-            "camp": sizes.camp,
+            "camp": source.camp(sizes),
             "reference_steps": reference_steps,
             "code": code_of(__name__),
         }
         store = Store(self.folder / KEPT, deciding)
         self.meter = Metered(runner.denoiser)
-        source = Source(data, condition, tuple(shape), batch_size, device)
         sets = Sets(sizes, source, self.meter, reference_steps, store)
         self.camp = Camp(replace(runner, denoiser=self.meter), sets, taking_part, baseline, store)
         self.processes = crew(processes, device)
