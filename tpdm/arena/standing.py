@@ -32,6 +32,11 @@ class Ratio(NamedTuple):
         """better, worse, or ties: the interval holds 1, or is as near to it as rounding may bring it."""
         return "better" if self.high < 1 - SAME else "worse" if self.low > 1 + SAME else "ties"
 
+    @property
+    def same(self) -> bool:
+        """Whether the interval holds no difference, as where the other's own schedules are played."""
+        return max(1 - self.low, self.high - 1) <= SAME
+
 
 @dataclass(frozen=True)
 class Standing:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tpdm.arena.standing import SAME, Ratio, Standing
+from tpdm.arena.standing import LEVEL, Ratio, Standing
 
 TIME = (
     "time_in_calls is how long an image takes beside bare denoiser calls of the same batch, made just before "
@@ -15,49 +15,55 @@ TIME = (
 )
 MET = 0.05  # of a budget: a mean that is nearer than this has met it
 AGREE = 0.01  # of the cost: nearer than this the ends of two starts are one schedule
-WORDS = {"better": "beats", "worse": "is beaten by", "ties": "ties with"}
+WORDS = {"better": "beats", "worse": "is beaten by", "ties": "ties with", "same": "does the same as"}
 
 
-def paragraph(standings: Sequence[Standing], rings_seeds: int, samples: int, baseline: str) -> str:
-    """Of all seeds together: each adaptive contestant against the static one, and against its own mean."""
+def paragraphs(standings: Sequence[Standing], rings_seeds: int, samples: int, baseline: str) -> list[str]:
+    """Of all seeds together: what is measured, each adaptive contestant against the static one and against
+    its own mean, what to be careful with, and each bound."""
     pooled = [row for row in standings if row.seed is None]
-    adaptive = list(dict.fromkeys(row.contestant for row in pooled if row.kind == "adaptive"))
-    rows = {name: [row for row in pooled if row.contestant == name] for name in adaptive}
     over = f"{rings_seeds} seed{'s' * (rings_seeds > 1)}"
-    sentences = [
+    measured = (
         f"Errors are mean squared distances to the end of the exact ODE, on {samples} held-out noises and "
-        f"conditions over {over}, with 95 % intervals from drawing the samples again. "
+        f"conditions over {over}, with {100 * LEVEL:g} % intervals from drawing the samples again. "
         f"The static schedule that all are held against, at the same mean NFE, is {baseline}."
+    )
+    adaptive = dict.fromkeys(row.contestant for row in pooled if row.kind == "adaptive")
+    of_each = [both([row for row in pooled if row.contestant == name], baseline) for name in adaptive]
+    warnings = [*missed(pooled, baseline), *beaten_static(pooled, baseline)]
+    return [measured, *of_each, *warnings, *bounds(pooled)]
+
+
+def both(rows: Sequence[Standing], baseline: str) -> str:
+    """Of one contestant, against the baseline and against its own mean, which is told where it does anything
+    but what the baseline does."""
+    name, found = rows[0].contestant, {row.target: row.against_static for row in rows}
+    own = {row.target: row.against_mean for row in rows if row.against_mean and not row.against_static.same}
+    told = [
+        told_of(name, of, other) for of, other in ((found, baseline), (own, "its own mean schedule")) if of
     ]
-    for name in adaptive:
-        against = told(name, rows[name], lambda row: row.against_static, baseline)
-        own = told(name, rows[name], lambda row: row.against_mean, "its own mean schedule")
-        sentences += [sentence for sentence in (against, own) if sentence]
-    sentences += missed(pooled, baseline)
-    sentences += beaten_static(pooled, baseline)
-    sentences += bounds(pooled)
-    return " ".join(sentences)
+    return " ".join(told)
 
 
-def told(
-    name: str, rows: Sequence[Standing], ratio: Callable[[Standing], Ratio | None], other: str
-) -> str | None:
+def told_of(name: str, of: Mapping[int, Ratio], other: str) -> str:
     """`adaptive beats table, with 8.1 % less error (5.0 to 11.2) at NFE 6; ties with it at NFE 4
-    (2.0 % less to 1.1 % more error).`"""
-    of = {row.target: found for row in rows if (found := ratio(row)) is not None}
+    (2.0 % less to 1.1 % more error); does the same as it at NFE 2, 3.`"""
     parts: list[str] = []
-    for verdict, word in WORDS.items():
-        at = {target: found for target, found in of.items() if found.verdict == verdict}
-        if not at:
-            continue
-        object_ = other if not parts else "it"
-        if verdict == "ties":
-            of_each = ", ".join(f"{target} ({either_way(found)})" for target, found in at.items())
-            parts.append(f"{word} {object_} at NFE {of_each}")
-        else:
-            of_each = ", ".join(f"{margin(found)} at NFE {target}" for target, found in at.items())
-            parts.append(f"{word} {object_}, with {of_each}")
-    return f"{name} {'; '.join(parts)}." if parts else None
+    for outcome, word in WORDS.items():
+        at = {n: found for n, found in of.items() if outcome == ("same" if found.same else found.verdict)}
+        if at:
+            object_ = other if not parts else "it"
+            parts.append(f"{word} {object_}{told_at(outcome, at)}")
+    return f"{name} {'; '.join(parts)}."
+
+
+def told_at(outcome: str, at: Mapping[int, Ratio]) -> str:
+    """The budgets of one outcome, each with what there is to say."""
+    if outcome == "same":
+        return f" at NFE {', '.join(map(str, at))}"
+    if outcome == "ties":
+        return " at NFE " + ", ".join(f"{n} ({either_way(found)})" for n, found in at.items())
+    return ", with " + ", ".join(f"{margin(found)} at NFE {n}" for n, found in at.items())
 
 
 def margin(ratio: Ratio) -> str:
@@ -72,8 +78,6 @@ def margin(ratio: Ratio) -> str:
 
 def either_way(ratio: Ratio) -> str:
     """The interval of a tie: one that few samples leave open is not one that is close."""
-    if max(1 - ratio.low, ratio.high - 1) <= SAME:
-        return "the same"
     return f"{100 * (1 - ratio.low):.1f} % less to {100 * (ratio.high - 1):.1f} % more error"
 
 
@@ -128,25 +132,30 @@ def spoken(value: Any) -> str:
     return str(value)
 
 
-def agreement(gaps: Mapping[int, float]) -> list[str]:
+def agreement(baseline: str, gaps: Mapping[int, float]) -> list[str]:
     """How well the starts of the baseline's search agree: by what the next best ended above the best."""
     if not gaps:
         return []
     far = {n: gap for n, gap in gaps.items() if gap > AGREE}
-    told = f"Of several starts of its search, the two best end within {100 * AGREE:.0f} % in cost"
+    told = (
+        f"Of several starts of the search of {baseline}, the two best end within {100 * AGREE:.0f} % in cost"
+    )
     if not far:
         return [f"{told} for every number of steps from {min(gaps)} to {max(gaps)}."]
     at = ", ".join(f"{n} ({100 * gap:.1f} %)" for n, gap in far.items())
     return [f"{told} but for these numbers of steps: {at}."]
 
 
-def convexity(baseline: str, errors: Sequence[float]) -> str:
-    """Whether the error after 1, 2, ... steps falls convexly, as that of a table that is not stuck does."""
+def convexity(baseline: str, errors: Sequence[float]) -> list[str]:
+    """Whether the error after 1, 2, ... steps falls convexly, as that of a table that is not stuck does. Of
+    one or two that fall there is nothing to tell."""
     falls = [before - after for before, after in pairwise(errors)]
     rises = [n for n, fall in enumerate(falls, 2) if fall < 0]
     bends = [n for n, (fall, next_fall) in enumerate(pairwise(falls), 2) if fall < next_fall]
-    if not (rises or bends):
-        return f"The error of {baseline} falls convexly from 1 to {len(errors)} steps."
-    found = [("rises at", rises), ("is not convex at", bends)]
-    told = " and ".join(f"{word} {', '.join(map(str, at))}" for word, at in found if at)
-    return f"The error of {baseline} {told} steps: its search may be stuck there."
+    if rises or bends:
+        found = [("rises at", rises), ("is not convex at", bends)]
+        told = " and ".join(f"{word} {', '.join(map(str, at))}" for word, at in found if at)
+        return [f"The error of {baseline} {told} steps: its search may be stuck there."]
+    if len(errors) < 3:
+        return []
+    return [f"The error of {baseline} falls convexly from 1 to {len(errors)} steps."]

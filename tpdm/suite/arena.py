@@ -20,7 +20,7 @@ from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
 from tpdm.arena.store import Store, code_of, described
-from tpdm.arena.telling import TIME, agreement, convexity, paragraph, spoken
+from tpdm.arena.telling import TIME, agreement, convexity, paragraphs, spoken
 from tpdm.arena.timing import Timed
 from tpdm.arena.tournament import Entered, enrolled, matches, play, standings, static_errors, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
@@ -123,9 +123,9 @@ class Arena:
             clocks = time_all(rings[0], entered, self.targets, self.timed)
         rows = standings(rings, entered, clocks)
         samples = len(rings) * self.camp.sets.sizes.evaluation
-        found = paragraph(rows, len(rings), samples, self.camp.baseline)
+        found = paragraphs(rows, len(rings), samples, self.camp.baseline)
         stuck = convexity(self.camp.baseline, static_errors(rings, self.targets))
-        told = [found, stuck, *agreement(self.gaps())]
+        told = [*found, *stuck, *agreement(self.camp.baseline, self.gaps())]
         text = [*told, TIME, *(f"{key}: {spoken(value)}" for key, value in provenance().items())]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
         self.leave(rings[0], entered)
