@@ -17,7 +17,7 @@ from tpdm.published_pipeline import PublishedPipeline
 from tpdm.registry import facts, lookup
 from tpdm.runtime.atomic import whole_file
 from tpdm.runtime.memory import memory_of
-from tpdm.runtime.plots import png, sample_grid
+from tpdm.runtime.plots import png, samples
 from tpdm.sampler.noise import generators
 from tpdm.types import Condition, cat_conditions
 
@@ -59,7 +59,7 @@ def draw(cfg: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if images.shape[1] > RGB:
         keep_latents(path.with_suffix(".safetensors"), images)
-    png(sample_grid(images, [f"{n} NFE" for n in nfe.tolist()], columns=columns, scale=6), path)
+    png(samples(images, nfe, columns=columns), path)
     print(f"{path}: {len(seeds)} images, mean NFE {nfe.float().mean():.2f}")
     if isinstance(sampler, Remembering):
         export(path.with_suffix(""), sampler.mean().tolist())

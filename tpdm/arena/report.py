@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpdm.arena.pareto import pictures
+from tpdm.arena.looks import pictures
 from tpdm.arena.ring import Ring
 from tpdm.arena.standing import Standing
 from tpdm.arena.telling import spoken

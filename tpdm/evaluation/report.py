@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tpdm.evaluation.contest import Contest
-from tpdm.runtime.plots import curves, png, sample_grid, schedules, steps_by_group
+from tpdm.runtime.plots import curves, png, samples, schedules, steps_by_group
 
 SHOWN = 64  # samples in a grid
 
@@ -26,9 +26,8 @@ def draw(contest: Contest, groups: Groups | None, folder: Path) -> None:
     of all but the first contestant have their names."""
     for rank, (name, result) in enumerate(contest.shown.items()):
         suffix = f"_{name.replace(' ', '_')}" if rank else ""
-        nfe = result.nfe[:SHOWN].tolist()
-        grid = sample_grid(result.images[:SHOWN].cpu(), [f"{n} NFE" for n in nfe], columns=8, scale=6)
-        png(grid, folder / f"samples{suffix}.png")
+        shown = samples(result.images[:SHOWN], result.nfe[:SHOWN], columns=8)
+        png(shown, folder / f"samples{suffix}.png")
         alive = result.t[:, :-1] > 0
         of, label = (groups.of, groups.name) if groups else (None, "")
         png(schedules(result.t, alive, of, group_label=label), folder / f"schedules{suffix}.png")

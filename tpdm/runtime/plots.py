@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -38,9 +39,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
 }
 SIZE, DPI = (7.2, 4.5), 120  # 864 x 540 pixels: a README's column
-NARROWEST = 1.2  # from the middle of an axis of prices to its end: what costs the same stands together
-LABEL = 0.025  # of the axes' height, from a small name to the next
-TICK = 0.04  # of the axes' width, from a number below them to the next
+PLANE = (1, 1, 2)  # of an image that is a point
 TILE = 128  # pixels that a small image of a grid is enlarged to, at most
 Colour = str | tuple[float, ...]
 Given = ParamSpec("Given")
@@ -67,6 +66,14 @@ def styled(draw: Callable[Given, Image.Image]) -> Callable[Given, Image.Image]:
     return drawn
 
 
+def samples(images: Float[Tensor, "B C H W"], nfe: Int[Tensor, B], *, columns: int) -> Image.Image:
+    """What was drawn, with the calls that it took: a grid of images; of points of a plane, which are images
+    of 1x2 pixels, where they lie."""
+    if images.shape[1:] == PLANE:
+        return points(images.flatten(1), nfe)
+    return sample_grid(images, [f"{n} NFE" for n in nfe.tolist()], columns=columns, scale=6)
+
+
 def sample_grid(
     images: Float[Tensor, "B C H W"],
     captions: Sequence[str] | None = None,
@@ -74,7 +81,8 @@ def sample_grid(
     columns: int,
     scale: int,
 ) -> Image.Image:
-    """Images in [-1, 1], each pixel a square of `scale`, or of less where images are large; with captions.
+    """Images in [-1, 1], each pixel a square of `scale`, or of less where images are large; with captions,
+    which no image is too narrow for.
 
     Of a state that no codec decodes the first three channels are shown.
     """
@@ -84,17 +92,33 @@ def sample_grid(
     font = ImageFont.load_default(size=max(11, min(18, width // 4)))
     gap = max(3, scale)
     caption = 0 if captions is None else round(1.5 * font.size)  # type: ignore[union-attr]
+    cell = max([width, *(math.ceil(font.getlength(text)) for text in captions or [])])
     rows = -(-len(tiles) // columns)
     columns = min(columns, len(tiles))
-    sheet = Image.new("RGB", (gap + columns * (width + gap), gap + rows * (height + caption + gap)), "white")
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + rows * (height + caption + gap)), "white")
     draw = ImageDraw.Draw(sheet)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
-        x, y = gap + column * (width + gap), gap + row * (height + caption + gap)
-        sheet.paste(tile, (x, y))
+        x, y = gap + column * (cell + gap), gap + row * (height + caption + gap)
+        sheet.paste(tile, (x + (cell - width) // 2, y))
         if captions is not None:
-            draw.text((x + width / 2, y + height + caption / 2), captions[index], INK, font, anchor="mm")
+            draw.text((x + cell / 2, y + height + caption / 2), captions[index], INK, font, anchor="mm")
     return sheet
+
+
+@styled
+def points(x: Float[Tensor, "B 2"], nfe: Int[Tensor, B]) -> Image.Image:
+    """Where they lie, the later those of more calls, which are lighter."""
+    places, calls = _array(x), _array(nfe)
+    axes = blank("", "", "", (6.4, 5.4))
+    for n, colour in _group_colours(calls).items():
+        of_calls = places[calls == n]
+        axes.plot(*of_calls.T, "o", color=colour, markersize=7, markeredgecolor="white", label=str(n))
+    axes.set_aspect("equal", "datalim")
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(title="NFE", alignment="left", loc="outside right upper")
+    return picture(axes)
 
 
 @styled
@@ -110,7 +134,7 @@ def schedules(
     times, steps = _array(t), _array(alive).sum(1)  # (B, K+1), (B,)
     groups = np.zeros(len(times), int) if group is None else _array(group)
     colours = {0: OKABE_ITO[0]} if group is None else _group_colours(groups)
-    axes = _axes(title, "denoising step", "time t  (1 noise, 0 data)")
+    axes = blank(title, "denoising step", "time t  (1 noise, 0 data)")
     for row in np.random.default_rng(0).permutation(len(times)):  # no group lies on top of the others
         k = np.arange(steps[row] + 1)
         axes.plot(k, times[row, : len(k)], color=colours[groups[row]], linewidth=0.7, alpha=0.3)
@@ -122,7 +146,7 @@ def schedules(
     axes.set(xlim=(0, None), ylim=(0, 1.02))
     _whole_numbers(axes.xaxis)
     axes.legend(title=group_label or None, alignment="left")
-    return _picture(axes)
+    return picture(axes)
 
 
 @styled
@@ -133,7 +157,7 @@ def steps_by_group(
     counts, groups = _array(nfe), _array(group)
     colours = _group_colours(groups)
     means = {g: counts[groups == g].mean() for g in colours}
-    axes = _axes(title, xlabel, ylabel)
+    axes = blank(title, xlabel, ylabel)
     for g, colour in colours.items():
         value, times = np.unique(counts[groups == g], return_counts=True)
         width = 0.86 * times / times.max()
@@ -146,7 +170,7 @@ def steps_by_group(
     _whole_numbers(axes.yaxis)
     axes.grid(axis="x", visible=False)
     axes.text(0.99, 0.03, "line: mean\nbars: share of samples", transform=axes.transAxes, ha="right")
-    return _picture(axes)
+    return picture(axes)
 
 
 @styled
@@ -164,7 +188,7 @@ def curves(
 
     `marks` are upright lines, by their names.
     """
-    axes = _axes(title, xlabel, ylabel)
+    axes = blank(title, xlabel, ylabel)
     for (name, (steps, values)), colour in zip(series.items(), cycle(OKABE_ITO), strict=False):
         steps, values = np.asarray(steps), np.asarray(values, float)
         if smooth:
@@ -176,13 +200,13 @@ def curves(
         axes.axvline(x, color=INK, linewidth=1.4, linestyle="--", label=name)
     if len(series) > 1 or marks:
         axes.legend()
-    return _picture(axes)
+    return picture(axes)
 
 
 @styled
 def against_calls(series: Mapping[str, Sequence[Estimate]], ylabel: str) -> Image.Image:
     """Each one's means against the calls they took, as a line where there are several, with error bars."""
-    axes = _axes("", "denoiser calls (NFE)", ylabel)
+    axes = blank("", "denoiser calls (NFE)", ylabel)
     for (name, points), colour in zip(series.items(), cycle(OKABE_ITO), strict=False):
         nfe, mean, error = (np.asarray(column) for column in zip(*sorted(points), strict=True))
         size = 6 if len(points) > 1 else 11
@@ -191,104 +215,7 @@ def against_calls(series: Mapping[str, Sequence[Estimate]], ylabel: str) -> Imag
         )
     axes.set_xlim(0, None)
     axes.legend()
-    return _picture(axes)
-
-
-class Look(NamedTuple):
-    """How a curve is told from others."""
-
-    colour: str
-    marker: str
-    width: float
-    style: Literal["-", "--"]
-
-
-class Curve(NamedTuple):
-    """A contestant's results: prices, such as calls, and errors. Without a look it is pale."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    look: Look | None
-
-
-@styled
-def pareto(series: Sequence[Curve], xlabel: str, ylabel: str, ticks: Sequence[float]) -> Image.Image:
-    """Quality against price, both logarithmic: those with a look in colour, the others pale and named beside
-    the axes, in the order of their ends. Thin curves lie on thick ones, so that where several are one all are
-    seen. `ticks` are the prices that are written below the axis, where there is room for them."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    axes = _axes("", xlabel, ylabel, (10.8, 6.4))
-    pale = [curve for curve in series if curve.look is None]
-    for curve in pale:
-        axes.plot(curve.x, curve.y, color="#AAAAAA", linewidth=0.9, marker=".", markersize=4)
-    for name, x, y, look in series:
-        if look is not None:
-            axes.plot(
-                x,
-                y,
-                look.style,
-                color=look.colour,
-                label=name,
-                linewidth=look.width,
-                marker=look.marker,
-                markersize=3 + 2 * look.width,
-                zorder=3 - look.width / 10,
-            )
-    axes.set(xscale="log", yscale="log")
-    axes.margins(x=0.03)
-    low, high = axes.get_xlim()
-    middle, half = (low * high) ** 0.5, max((high / low) ** 0.5, NARROWEST)
-    axes.set_xlim(middle / half, middle * half)
-    axes.xaxis.set_major_locator(FixedLocator(roomy(ticks, half ** (2 * TICK))))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    _name_ends(axes, pale)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.legend(loc="outside right upper")
-    return _picture(axes)
-
-
-def roomy(ticks: Sequence[float], factor: float) -> list[float]:
-    """Rising prices without those that are less than so many times the one before."""
-    kept: list[float] = []
-    for tick in ticks:
-        if not kept or tick >= factor * kept[-1]:
-            kept.append(tick)
-    return kept
-
-
-def _name_ends(axes: Axes, series: Sequence[Curve]) -> None:
-    """Names to the right of the axes, each with a thin line to where its curve ends; none on another."""
-    low, high = np.log(axes.get_ylim())
-    ends = sorted(series, key=lambda curve: curve.y[-1])
-    heights = spread([float((np.log(curve.y[-1]) - low) / (high - low)) for curve in ends], LABEL)
-    for curve, height in zip(ends, heights, strict=True):
-        axes.annotate(
-            curve.name,
-            (curve.x[-1], curve.y[-1]),
-            (1.02, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color="#666666",
-            arrowprops={"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
-        )
-
-
-def spread(heights: Sequence[float], apart: float) -> list[float]:
-    """Rising numbers moved until neighbours are so far apart, and as little as that takes upwards; the last
-    stays at 1 or below."""
-    moved: list[float] = []
-    for height in heights:
-        moved.append(max(height, moved[-1] + apart) if moved else height)
-    highest = 1.0
-    for k in reversed(range(len(moved))):
-        moved[k] = min(moved[k], highest)
-        highest = moved[k] - apart
-    return moved
+    return picture(axes)
 
 
 def gif(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = 250) -> None:
@@ -304,7 +231,7 @@ def png(image: Image.Image, path: Path) -> None:
         image.save(file, "PNG")
 
 
-def _axes(title: str, xlabel: str, ylabel: str, size: tuple[float, float] = SIZE) -> Axes:
+def blank(title: str, xlabel: str, ylabel: str, size: tuple[float, float] = SIZE) -> Axes:
     from matplotlib.figure import Figure
 
     axes = Figure(figsize=size, dpi=DPI, layout="constrained").add_subplot()
@@ -324,7 +251,7 @@ def _thick_line(axes: Axes, values: NDArray, colour: Colour, width: float, label
     axes.plot(values, color=colour, linewidth=width, marker="o", markersize=width + 2, label=label)
 
 
-def _picture(axes: Axes) -> Image.Image:
+def picture(axes: Axes) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(axes.figure)

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tests.arena.test_telling import stands
-from tpdm.arena.pareto import NAMED, OTHERS, called, curves, in_calls, look
+from tpdm.arena.looks import NAMED, OTHERS, called, curves, in_calls, look
 from tpdm.cli import config_dir
 
 KINDS = {"table": "static", "gits": "static", "adaptive": "adaptive", "mine": "adaptive", "bound": "bound"}

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tpdm.arena.camp import Camp
 from tpdm.arena.standing import Standing
-from tpdm.runtime.plots import INK, OKABE_ITO, Curve, Look, pareto
+from tpdm.runtime.pareto import Curve, Look, pareto
+from tpdm.runtime.plots import INK, OKABE_ITO
 
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, _ = OKABE_ITO
 NAMED = {  # a bound has the colour of whoever makes the choice that it bounds
