@@ -23,7 +23,7 @@ REFUSED = {
     ("trainer", "predictor"): "trains a predictor; accepted here: what trains a denoiser",
     ("trainer", "codec"): "trains a codec; accepted here: what trains a denoiser",
     ("data", "prompts"): "data=prompts has no images",
-    ("sampler", "allocated"): "nowhere is missing",
+    ("sampler", "allocated"): r"sampler\.path=nowhere is missing; accepted: the folder arena/allocator",
     ("codec", "kl_vae"): "codec.path is missing",
     ("codec", "kl_vae_small"): "codec.path is missing",
     ("codec", "sd_vae"): "codec.path=nowhere is no folder here",

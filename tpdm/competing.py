@@ -58,6 +58,7 @@ def runner_of(finished: FinishedRun) -> Runner:
         sampler if adaptive else None,
         {folder.name: trained(finished, folder) for folder in folders(finished)},
         assembly.codec.decode,
+        finished.known_by,
     )
 
 

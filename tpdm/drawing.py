@@ -41,20 +41,19 @@ def draw(cfg: dict[str, Any]) -> None:
     seeds = [seed for span in spans for seed in span]
     check_asked(cfg, len(seeds))
     finished = opened(cfg)
+    finished.cfg |= {key: cfg[key] for key in ("guidance_scale", "guidance") if cfg[key] is not None}
     asked = asked_of(finished, cfg, seeds)
     settings = with_steps(cfg["sampler"] or finished.cfg["sampler"], cfg["steps"])
     folder = Path(cfg["predictor_folder"]) if cfg["predictor_folder"] else None
     sampler = finished.sampler(settings, folder, **asked_budget(cfg, settings["name"]))
-    scale = finished.cfg["guidance_scale"] if cfg["guidance_scale"] is None else cfg["guidance_scale"]
-    guidance = cfg["guidance"] or finished.cfg["guidance"]
-
     if cfg["export"]:
         check_exportable(finished.denoiser.scheduler)
         sampler = Remembering(sampler)
 
     cond = finished.encoded(asked)  # last, since it may take minutes
     with memory_of(min(len(seeds), cfg["batch_size"]), "images", "batch_size"):
-        images, nfe = finished.sample(sampler, seeds, cond, scale, guidance, cfg["batch_size"])
+        guided = finished.cfg["guidance_scale"], finished.cfg["guidance"]
+        images, nfe = finished.sample(sampler, seeds, cond, *guided, cfg["batch_size"])
     path = Path(cfg["out"]) if cfg["out"] else finished.picture(settings["name"])
     path.parent.mkdir(parents=True, exist_ok=True)
     if images.shape[1] > RGB:

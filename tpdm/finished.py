@@ -12,7 +12,7 @@ from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import CLASSIFIER, can_read, kept_digit_classifier
 from tpdm.predictor.budget import at_budget
 from tpdm.registry import Component, NonNegative, build, facts, lookup, validate
-from tpdm.runtime.artifact import read_artifact_config
+from tpdm.runtime.artifact import artifact_sha256, config_sha256, read_artifact_config
 from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import CONFIG, Run
@@ -64,13 +64,27 @@ class FinishedRun:
         """
         if "predictor" not in facts(lookup("sampler", cfg["name"])):
             scheduler = self.assembly.scheduler
-            return build("sampler", cfg, scheduler=scheduler, nfe=nfe, cost=cost, max_nfe=max_nfe)
+            known_by = self.known_by
+            return build(
+                "sampler", cfg, scheduler=scheduler, known_by=known_by, nfe=nfe, cost=cost, max_nfe=max_nfe
+            )
         folder = predictor or self.run.folder / "predictor"
         if not folder.exists() and predictor is None:
             raise ValueError(
                 f"{self.run.folder} was trained with predictor=none; choose a fixed sampler: sampler=euler"
             )
         return build("sampler", cfg, predictor=self.asked(folder, nfe, cost), max_nfe=max_nfe)
+
+    @property
+    def known_by(self) -> dict[str, Any]:
+        """What tells its denoiser, as it is asked, from any other."""
+        about = {"weights": artifact_sha256(self.weights), "config": read_artifact_config(self.weights)}
+        scale = self.cfg["guidance_scale"]
+        return {
+            "denoiser": config_sha256(about),
+            "guidance_scale": scale,
+            "guidance": None if scale == 1 else self.cfg["guidance"],  # it is off at 1
+        }
 
     def picture(self, name: str) -> Path:
         """Where a picture goes that nobody named."""

@@ -85,7 +85,7 @@ def arena(folder: Path, **changes) -> Arena:
         "contestants": CONTESTANTS,
     }
     facts = {
-        "runner": Runner(Widths(Flow(1.0, "velocity")), ab2, sampler, trained, lambda x: x),
+        "runner": Runner(Widths(Flow(1.0, "velocity")), ab2, sampler, trained, lambda x: x, {}),
         "made_by": {},
         "data": SimpleNamespace(batch=conditions),
         "condition": lambda cond: cond,

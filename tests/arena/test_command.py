@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 
-from tests.runs import command
+from tests.runs import command, refused
 from tpdm import benchmark, evaluate, sample
 from tpdm.sampler.grid_file import read_grid, read_table
 
@@ -66,6 +66,9 @@ def test_what_it_found_is_drawn_with(finished, tmp_path):
     assert "mean NFE 2.00" in command(sample.main, *allocated, "nfe=2", "max_nfe=2").out
     assert "accepted: 1 to 4" in command(sample.main, *allocated, "nfe=9").err
     assert "neither of them is given" in command(sample.main, *allocated).err
+    for other in ("guidance_scale=2", "ema=false"):
+        refused(command(sample.main, *allocated, "nfe=2", other), "allocator was learned with")
+    assert command(sample.main, *allocated, "nfe=2", "guidance=power_cosine").status == 0  # it is off
 
 
 def test_a_suite_is_refused_where_it_does_not_belong(copy):

@@ -13,13 +13,15 @@ from tests.ideal import IdealDenoiser
 from tests.scheduler.paths import path
 from tpdm.registry import build
 from tpdm.runtime.artifact import save_artifact
-from tpdm.sampler.allocation import Allocation, cheapest, padded, pooled
+from tpdm.sampler.allocation import KIND, Allocation, cheapest, padded, pooled
 from tpdm.sampler.noise import initial_noise
 from tpdm.sampler.step import ab2
 
 COUNT = 12
 NOISE = initial_noise(range(COUNT), (1, 2, 2))
 COND = torch.arange(COUNT)[:, None] % 3
+KNOWN_BY = {"denoiser": "5ca1ab1e" * 8, "guidance_scale": 2.0, "guidance": {"name": "constant"}}
+MADE_BY = {"step": "ab2", **KNOWN_BY}
 LEVELS = padded([torch.linspace(1, 0, n + 1) ** 1.5 for n in range(1, 6)])
 
 
@@ -50,12 +52,12 @@ def allocation():
 
 @pytest.fixture
 def folder(tmp_path):
-    allocation().save(tmp_path / "allocation", {"step": "ab2"})
+    allocation().save(tmp_path / "allocation", MADE_BY)
     return tmp_path / "allocation"
 
 
-def sampler(folder, **budget):
-    return build("sampler", {"name": "allocated", "path": str(folder)}, **budget)
+def sampler(folder, known_by=KNOWN_BY, **budget):
+    return build("sampler", {"name": "allocated", "path": str(folder)}, known_by=known_by, **budget)
 
 
 @pytest.mark.parametrize("name", ["flow", "ddpm"])
@@ -107,16 +109,82 @@ def test_its_folder_keeps_all_of_it(folder):
         assert torch.equal(getattr(kept, key), value)
 
 
-def test_mistakes_are_told(folder, tmp_path):
+def test_mistakes_are_told(folder):
     with pytest.raises(ValueError, match="nfe=N or cost=C; neither"):
         sampler(folder)
     with pytest.raises(ValueError, match="both of them"):
         sampler(folder, nfe=3.0, cost=0.1)
     with pytest.raises(ValueError, match="nfe=4 is no mean of 1 to 3 steps"):
         sampler(folder, nfe=4.0, max_nfe=3)
-    save_artifact(tmp_path / "other", {}, {"x": torch.zeros(1)})
-    with pytest.raises(ValueError, match="holds no allocation"):
-        sampler(tmp_path / "other", nfe=3.0)
     other = IdealDenoiser(path("flow"), 0.3, 0.5)
     with pytest.raises(ValueError, match=r"sampler\.path holds an allocation that reads .* features"):
         sampler(folder, nfe=3.0)(other, NOISE, COND, range(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"denoiser": "0ddba11" * 9},
+            "a denoiser of sha256 5ca1ab1e5ca1, and here it is a denoiser of sha256 0dd",
+        ),
+        ({"guidance_scale": 3.0}, r"guidance_scale=2\.0, and here it is guidance_scale=3\.0"),
+        (
+            {"guidance_scale": 1.0, "guidance": None},
+            r"guidance_scale=2\.0, and here it is guidance_scale=1\.0",
+        ),
+        ({"guidance": {"name": "rising"}}, "and here it is guidance={'name': 'rising'}"),
+    ],
+)
+def test_one_that_was_learned_on_another_denoiser_is_refused(folder, changes, told):
+    with pytest.raises(
+        ValueError, match=rf"^sampler\.path=.*allocation was learned with .*{told}.*; accepted: "
+    ):
+        sampler(folder, KNOWN_BY | changes, nfe=3.0)
+
+
+def test_where_no_run_is_drawn_from_none_fits(folder):
+    with pytest.raises(
+        ValueError, match=r"^sampler\.path=.* accepted with it: that run alone, sample run=FOLDER$"
+    ):
+        sampler(folder, None, nfe=3.0)
+
+
+WHOLE, TENSORS = {**MADE_BY, "kind": KIND}, vars(allocation())
+BROKEN = {
+    "of another kind": (WHOLE | {"kind": "pool"}, TENSORS, "no allocation"),
+    "from before": ({"kind": KIND, "step": "ab2"}, TENSORS, "without denoiser, guidance_scale, guidance"),
+    "without a step": ({"kind": KIND, **KNOWN_BY}, TENSORS, "without step"),
+    "of one tensor": (WHOLE, {"levels": LEVELS}, "without mean, weights, expected"),
+    "of fewer schedules": (WHOLE, TENSORS | {"levels": LEVELS[:-1]}, "whose levels is .*of the size"),
+    "of fewer features": (WHOLE, TENSORS | {"mean": torch.zeros(2)}, "whose weights is .*of the size"),
+    "of fewer weights": (WHOLE, TENSORS | {"weights": torch.zeros(2, 5)}, "whose weights is .*of the size"),
+    "of fewer errors": (WHOLE, TENSORS | {"expected": torch.ones(4, 12)}, "whose expected is .*of the size"),
+    "of flat errors": (
+        WHOLE,
+        TENSORS | {"expected": torch.ones(5)},
+        r"whose expected is .*of the size \(5,\)",
+    ),
+    "of a number": (WHOLE, TENSORS | {"levels": torch.tensor(1.0)}, r"whose levels is .*of the size \(\)"),
+    "of whole numbers": (WHOLE, TENSORS | {"mean": torch.arange(9)}, "whose mean is torch.int64 of"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_folder_that_holds_no_whole_allocation_is_refused_in_one_line(broken, tmp_path):
+    made_by, tensors, told = BROKEN[broken]
+    save_artifact(tmp_path / "it", made_by, tensors)
+    line = rf"^sampler\.path=\S+ holds .*{told}.*; accepted: the folder arena/allocator of a run"
+    with pytest.raises(ValueError, match=line):
+        sampler(tmp_path / "it", nfe=3.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "seen"), [(lambda path: path.touch(), "is a file"), (lambda path: None, "is missing")]
+)
+def test_what_is_no_folder_is_told_with_what_is_accepted(make, seen, tmp_path):
+    make(tmp_path / "it")
+    with pytest.raises(
+        ValueError, match=rf"^sampler\.path=\S+ {seen}; accepted: the folder arena/allocator of a run"
+    ):
+        sampler(tmp_path / "it", nfe=3.0)

@@ -55,7 +55,7 @@ class Allocator(Contestant):
         return Entry([Share(1.0, self.run_at(ring.camp, allocation, price))], {"price": price}, seconds)
 
     def leave(self, camp: Camp, path: Path) -> None:
-        self.find(camp)[0].save(path, {"step": name_of(camp.runner.step)})
+        self.find(camp)[0].save(path, {"step": name_of(camp.runner.step), **camp.runner.known_by})
 
     def find(self, camp: Camp) -> tuple[Allocation, float]:
         """And the seconds that finding it took."""

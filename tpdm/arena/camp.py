@@ -44,6 +44,7 @@ class Runner:
     sampler: AdaptiveSampler | None  # None: it samples by a fixed grid
     predictors: Mapping[str, Trained]  # by the names of their folders
     decode: Callable[[Tensor], Tensor]
+    known_by: Mapping[str, Any]  # what tells its denoiser, under its guidance, from any other
 
     @property
     def t_max(self) -> float:

@@ -1,7 +1,8 @@
 """A budget shared out over samples: more steps for those that are likely to need them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,13 +19,21 @@ class AllocatedSampler:
     as are worth their price, the `cost` of a call in mean squared error; for no sample more than `max_nfe`.
 
     The mean is met on the samples that the allocation carries with it; others come near it. Raises ValueError
-    where neither budget is given, or both are.
+    where neither budget is given, or both are, and where it was learned on another denoiser than the one that
+    is `known_by` this: errors foreseen of one say nothing of another.
     """
 
     def __init__(
-        self, path: str, *, nfe: float | None = None, cost: float | None = None, max_nfe: int | None = None
+        self,
+        path: str,
+        *,
+        known_by: Mapping[str, Any] | None = None,
+        nfe: float | None = None,
+        cost: float | None = None,
+        max_nfe: int | None = None,
     ):
         self.allocation, made_by = Allocation.load(Path(path))
+        check_learned_on(path, made_by, known_by)
         self.step: Step = build("sampler/step", {"name": made_by["step"]})
         self.most = min(max_nfe or self.allocation.most, self.allocation.most)
         if nfe is not None and cost is None:
@@ -46,3 +55,23 @@ class AllocatedSampler:
         self, denoiser: DenoiserLike, noise: Float[Tensor, "B C H W"], cond: Condition, seeds: Sequence[int]
     ) -> Trajectory:
         return self.allocation.run(denoiser, noise, cond, self.step, self.price, self.most)
+
+
+def check_learned_on(path: str, made_by: Mapping[str, Any], known_by: Mapping[str, Any] | None) -> None:
+    """Raises ValueError where that is another denoiser, or it is asked in another way."""
+    if known_by is None:
+        raise ValueError(
+            f"sampler.path={path} was learned on the denoiser of a run; accepted with it: that run alone, "
+            "sample run=FOLDER"
+        )
+    for key, here in known_by.items():
+        if made_by[key] != here:
+            raise ValueError(
+                f"sampler.path={path} was learned with {spoken(key, made_by[key])}, and here it is "
+                f"{spoken(key, here)}; accepted: what evaluate suite=arena leaves for the same"
+            )
+
+
+def spoken(key: str, value: Any) -> str:
+    """A choice as a command line has it; of a hash its beginning."""
+    return f"a denoiser of sha256 {value[:12]}" if key == "denoiser" else f"{key}={value}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, jaxtyped
 from torch import Tensor
 
 from tpdm.runtime.artifact import load_artifact, save_artifact
@@ -19,6 +19,8 @@ from tpdm.types import Condition, DenoiserLike, Features, Prediction, Trajectory
 
 HALVINGS = 60  # of the price
 KIND = "allocation"  # what the folder holds
+ACCEPTED = "the folder arena/allocator of a run, as evaluate suite=arena leaves it there"
+MADE_BY = ("step", "denoiser", "guidance_scale", "guidance")  # what the folder says beside
 CONSTANT = 1e-6  # spread of a feature that tells nothing
 
 
@@ -85,12 +87,31 @@ class Allocation:
     @classmethod
     def load(cls, folder: Path) -> tuple[Allocation, dict[str, Any]]:
         """And what made it. ValueError where the folder holds something else."""
+        if not folder.is_dir():
+            seen = "is a file" if folder.exists() else "is missing"
+            raise ValueError(f"sampler.path={folder} {seen}; accepted: {ACCEPTED}")
         made_by, state = load_artifact(folder)
         if made_by.get("kind") != KIND:
-            raise ValueError(
-                f"{folder} holds no allocation; evaluate suite=arena leaves one in a run's arena/"
-            )
+            raise ValueError(f"sampler.path={folder} holds no allocation; accepted: {ACCEPTED}")
+        if fault := fault_of(made_by, state):
+            raise ValueError(f"sampler.path={folder} holds an allocation {fault}; accepted: {ACCEPTED}")
         return cls(**state), made_by
+
+
+def fault_of(made_by: Mapping[str, Any], state: Mapping[str, Tensor]) -> str | None:
+    """What an allocation lacks, or which of its tensors does not fit the others; None where all is there."""
+    axes = get_type_hints(Allocation)
+    if lacking := [
+        *(key for key in MADE_BY if key not in made_by),
+        *(key for key in axes if key not in state),
+    ]:
+        return f"without {', '.join(lacking)}"
+    with jaxtyped("context"):
+        for name, axis in axes.items():
+            if not isinstance(state[name], axis):
+                seen = f"{state[name].dtype} of the size {tuple(state[name].shape)}"
+                return f"whose {name} is {seen}, which does not fit the others"
+    return None
 
 
 def pooled(features: Features) -> Float[Tensor, "B F"]:
