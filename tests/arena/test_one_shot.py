@@ -123,6 +123,29 @@ def test_without_a_sure_gain_it_plays_exactly_the_baseline(tmp_path, monkeypatch
     assert torch.equal(result.squared_error, ring.static(3).error)
 
 
+def test_no_sample_that_it_learned_on_says_whether_it_gained(ring, tmp_path, monkeypatch):
+    """A fifth is kept aside to say so; the learning set lies whole in the two."""
+    seen, judged, learned = {}, one_shot.errors, OneShot.learned
+
+    def remember(of, problem):
+        seen[of] = {tuple(noise.flatten().tolist()) for noise in problem.noise}
+
+    def judging(plan, problem, *rest):
+        remember("judged", problem)
+        return judged(plan, problem, *rest)
+
+    def learning(self, problem, levels):
+        remember("learned", problem)
+        return learned(self, problem, levels)
+
+    monkeypatch.setattr(one_shot, "errors", judging)
+    monkeypatch.setattr(OneShot, "learned", learning)
+    monkeypatch.setattr(ring.camp, "store", Store(tmp_path, {}))
+    OneShot(**CHOICES | {"updates": 2, "batch_size": 256}).find(ring.camp, 2)
+    assert not seen["judged"] & seen["learned"]
+    assert len(seen["judged"]) == round(0.2 * 512) == 512 - len(seen["learned"])
+
+
 def test_two_samples_to_learn_from_and_errors_of_zero_are_no_gain(tmp_path):
     """Of a point every schedule finds the end, so that no error is left to be a share of."""
     camp = arena(tmp_path, learning=2, contestants={"table": CONTESTANTS["table"]}).camp

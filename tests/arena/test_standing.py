@@ -67,6 +67,14 @@ def test_in_every_drawing_the_mean_schedule_has_the_calls_that_were_drawn(ring, 
     assert against_mean([ring], "another", 3, [outcome(nfe)]) is None
 
 
+def test_an_interval_is_that_of_ninety_five_in_a_hundred(ring):
+    """The normal law's, of a mean over one that is known: 1.96 standard errors to each side."""
+    error = outcome(3).error * torch.linspace(0.5, 1.5, SIZE)
+    found = against_static([ring], [replace(outcome(3), error=error)])
+    reach = 1.96 * torch.linspace(0.5, 1.5, SIZE).std(correction=0).item() / SIZE**0.5
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((reach, reach), rel=0.1)
+
+
 def test_calls_beyond_the_longest_baseline_are_held_against_that(ring):
     assert against_static([ring], [outcome(LONGEST - 0.75)]) == pytest.approx((1, 1, 1))
     for nfe in (LONGEST, LONGEST + 0.5, LONGEST + 2.5):

@@ -18,6 +18,7 @@ from tpdm.search.dynamic import fine, gits, oss, shortest_path
 from tpdm.search.ld3 import ld3
 from tpdm.search.least_squares import Minimum, cheapest, refined, searched, slopes, table
 from tpdm.search.levels import between, fall, uniform
+from tpdm.search.problem import Problem
 from tpdm.search.sharpness import sharpness
 
 SEARCHES = {
@@ -125,6 +126,16 @@ def test_every_number_of_steps_is_searched_also_beyond_those_that_are_searched_b
     assert costs == sorted(costs, reverse=True)
 
 
+def test_the_few_that_a_search_walks_with_stand_for_all_samples():
+    """The first of these weigh nothing, and would find every schedule as good as another."""
+    problem = curved(count=300)
+    first = torch.arange(300) < least_squares.DOWN
+    weighing = problem.on(slice(None), torch.where(first, 0.0, 300 / (300 - least_squares.DOWN)))
+    found, best = (table(of, 3, 8)[3] for of in (weighing, problem[least_squares.DOWN :]))
+    assert weighing.cost(found) == pytest.approx(weighing.cost(best).item(), rel=0.02)
+    assert weighing.cost(best) < 0.9 * weighing.cost(uniform(3))
+
+
 def test_nothing_that_is_worse_than_even_levels_is_found(monkeypatch):
     bad = lambda few, start, _: Minimum(start**9, 0.0)  # noqa: E731
     monkeypatch.setattr(least_squares, "refined", bad)
@@ -230,7 +241,33 @@ def test_ld3_comes_near_the_best():
     assert problem.cost(ld3(problem, 3, 120, 12, 0.1)) < 1.1 * best
 
 
+def test_of_all_schedules_that_ld3_meets_the_best_is_found(monkeypatch):
+    """Its steps are so long that it leaves a good one again."""
+    problem, cost, met = curved(), Problem.cost, {}
+
+    def seen(of, levels):
+        found = cost(of, levels)
+        if not torch.is_grad_enabled():
+            met[tuple(levels.tolist())] = found.item()
+        return found
+
+    monkeypatch.setattr(Problem, "cost", seen)
+    found = tuple(ld3(problem, 3, 8, 24, 3.0).tolist())
+    assert met[found] == min(met.values()) < list(met.values())[-1]
+
+
+def test_ld3_learns_from_all_samples():
+    """Here the first of its two batches weighs nothing, and would leave even steps as they are."""
+    problem = curved()
+    second = problem.on(slice(None), 2 * (torch.arange(24) >= 12).float())
+    assert second.cost(ld3(second, 4, 20, 12, 0.1)) < 0.8 * second.cost(uniform(4))
+
+
 # --- sharpness
+
+
+def test_of_order_zero_all_is_equally_sharp():
+    torch.testing.assert_close(sharpness(curved(), 8, 400, 1.5, 0.0), uniform(8), atol=1e-6, rtol=0)
 
 
 def test_sharpness_gives_euler_steps_equal_errors():
