@@ -25,6 +25,7 @@ def outcome(nfe):
 def ring(monkeypatch):
     absent = {
         "absence": lambda name, n: None if n <= LONGEST else "too long",
+        "longest": lambda most: min(most, LONGEST),
         "contestants": {"mean_schedule": MeanSchedule("adaptive")},
     }
     monkeypatch.setattr(Ring, "static", lambda ring, n: outcome(n))

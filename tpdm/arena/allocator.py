@@ -43,7 +43,7 @@ class Allocator(Contestant):
     def absent(self, camp: Camp, target: int) -> str | None:
         if target >= self.most:
             return f"it gives at most {self.most} steps"
-        return camp.absence(camp.baseline, self.most)
+        return camp.shortage(self.most)
 
     def finding(self, camp: Camp, targets: Sequence[int]) -> int:
         return camp.sets.sizes.learning * self.most * (self.most + 1) // 2

@@ -82,6 +82,15 @@ class Camp:
         """Why a contestant cannot take part; None where it can."""
         return self.contestants[name].absent(self, target)
 
+    def longest(self, most: int) -> int:
+        """Up to how many steps, and `most` at most, the baseline has a schedule of every number."""
+        return next((n - 1 for n in range(1, most + 1) if self.absence(self.baseline, n)), most)
+
+    def shortage(self, most: int) -> str | None:
+        """Why the baseline does not have every schedule of 1 to `most` steps; None where it has."""
+        longest = self.longest(most)
+        return None if longest == most else self.absence(self.baseline, longest + 1)
+
     def key(self, name: str) -> dict[str, Any]:
         """All that decides a contestant's results: its choices, and those of whom it leans on."""
         contestant = self.contestants[name]
@@ -135,9 +144,7 @@ class Camp:
     def rows(self, steps: Float[Tensor, "B"]) -> Float[Tensor, "B K+1"]:
         """For each sample the baseline's times of so many steps, zeros behind their end; of as many as it has
         where it has fewer."""
-        most = int(steps.max())
-        while self.absence(self.baseline, most):
-            most -= 1
+        most = self.longest(int(steps.max()))
         steps = steps.clamp(max=most)
         times = torch.zeros(most + 1, most + 1)
         for n in steps.unique().int().tolist():

@@ -38,7 +38,7 @@ class OracleSteps(Bound):
     """
 
     def absent(self, camp: Camp, target: int) -> str | None:
-        return super().absent(camp, target) or camp.absence(camp.baseline, self.most)
+        return super().absent(camp, target) or camp.shortage(self.most)
 
     def enter(self, ring: Ring, target: int) -> Entry:
         errors = torch.stack([ring.static(n).error for n in range(1, self.most + 1)])

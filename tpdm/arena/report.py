@@ -23,17 +23,16 @@ def write_report(
     title: str,
     rings: Sequence[Ring],
     rows: Sequence[Standing],
-    absent: Sequence[tuple[str, Sequence[int], str]],
+    missing: Sequence[str],
     text: Sequence[str],
 ) -> None:
-    """`text` are the paragraphs of the page; below them is told who was absent, at its end what was found."""
+    """`text` are the paragraphs of the page; below them stand the `missing`, at its end what was found."""
     pooled = [row for row in rows if row.seed is None]
     write_text(folder / TABLE, as_csv([row.cells() for row in rows]))
     write_json(folder / SCHEDULES, schedules(rings, pooled))
     plots = pictures(pooled, rings[0].camp)
     for name, (_, picture) in plots.items():
         png(picture, folder / name)
-    missing = [f"{who} took no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in absent]
     cells = table([row.cells() for row in pooled])
     shown = gallery({across: embedded(picture) for across, picture in plots.values()}, kind="plot")
     found = table(found_cells(rings, pooled), "What was found")

@@ -78,19 +78,21 @@ class Ring:
     def static_around(self, mean: float) -> tuple[Outcome, Outcome]:
         """The baseline with as many whole steps as a mean holds, and with one more; twice its longest where
         the mean lies beyond."""
-        low = max(1, math.floor(mean))
-        while self.camp.absence(self.camp.baseline, low):
-            low -= 1
-        high = low if self.camp.absence(self.camp.baseline, low + 1) else low + 1
-        return self.static(low), self.static(high)
+        low, high = (self.static(self.camp.longest(n)) for n in neighbours(mean))
+        return low, high
 
 
 def weighted(weights: list[float], values: list[Tensor]) -> Tensor:
     return torch.stack([w * x for w, x in zip(weights, values, strict=True)]).sum(0)
 
 
-def shared(mean: float, run_with: Callable[[int], Run]) -> list[Share]:
-    """The whole numbers of steps around a mean, each for its share of the samples; one where it is whole."""
+def around(mean: float) -> dict[int, float]:
+    """The whole numbers of steps around a mean, each with its share of the samples; one where it is whole."""
     low, high = neighbours(mean)
     upper = max(mean - low, 0.0)
-    return [Share(1 - upper, run_with(low)), *([Share(upper, run_with(high))] if upper else [])]
+    return {low: 1 - upper, high: upper} if upper else {low: 1.0}
+
+
+def shared(mean: float, run_with: Callable[[int], Run]) -> list[Share]:
+    """Samplers of the whole numbers of steps around a mean, each for its share."""
+    return [Share(share, run_with(n)) for n, share in around(mean).items()]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tpdm.arena.camp import Camp, Found
 from tpdm.arena.contestant import Contestant, Entry, Kind, Schedule
-from tpdm.arena.ring import Ring, shared
+from tpdm.arena.ring import Ring, around, shared
 from tpdm.arena.store import Kept, described
 from tpdm.evaluation.result import Problems, Run
 from tpdm.registry import Positive, register
@@ -18,7 +18,7 @@ from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
 from tpdm.search.least_squares import DOWN, EACH, searched
 from tpdm.search.problem import Problem
-from tpdm.types import Condition, Trajectory
+from tpdm.types import Condition, DenoiserLike, Prediction, Trajectory
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class OnGrid(Schedule):
     """A grid that is known beforehand."""
 
     grid: Grid
+
+    def absent(self, camp: Camp, target: int) -> str | None:
+        return refusal(lambda: self.grid(target))
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
         return self.grid(num_steps), 0.0
@@ -39,6 +42,12 @@ class Searched(Schedule):
     """What a search finds on the search set."""
 
     search: Callable[[Problem, int], Levels]
+
+    def absent(self, camp: Camp, target: int) -> str | None:
+        """A search that has no answer for so many steps says so before it asks the denoiser anything."""
+        on = camp.sets.matching
+        problem = Problem(Unasked(camp.runner.denoiser), camp.runner.step, on.noise, on.cond, on.target)
+        return refusal(lambda: self.search(problem, target))
 
     def find(self, camp: Camp, num_steps: int) -> tuple[Levels, float]:
         found = camp.found(
@@ -104,14 +113,15 @@ class BySolver(Contestant):
     sampler: FixedSampler
 
     def absent(self, camp: Camp, target: int) -> str | None:
-        try:
-            self.sampler.check(camp.runner.denoiser.scheduler)
-        except ValueError as refusal:
-            return str(refusal)
-        return None
+        lengths = around(self.sampler.solver.steps(target))
+        return next(filter(None, (self._absent(camp, num_steps) for num_steps in lengths)), None)
+
+    def _absent(self, camp: Camp, num_steps: int) -> str | None:
+        sampler = replace(self.sampler, num_steps=num_steps)
+        return refusal(lambda: sampler.check(camp.runner.denoiser.scheduler))
 
     def playing(self, target: int) -> int:
-        return target if self.sampler.solver.steps(target).is_integer() else 2 * target
+        return target * len(around(self.sampler.solver.steps(target)))
 
     def enter(self, ring: Ring, target: int) -> Entry:
         levels: list[list[float]] = []
@@ -126,6 +136,31 @@ class BySolver(Contestant):
             return run
 
         return Entry(shared(self.sampler.solver.steps(target), run_with), {"levels": levels}, 0.0)
+
+
+class BegunError(Exception):
+    """A search has asked its first question, so that nothing spoke against it."""
+
+
+class Unasked:
+    """Stands for a denoiser before which nobody comes with a question."""
+
+    def __init__(self, denoiser: DenoiserLike):
+        self.scheduler = denoiser.scheduler
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Condition) -> Prediction:
+        raise BegunError
+
+
+def refusal(attempt: Callable[[], object]) -> str | None:
+    """Why something cannot be tried; None where it can."""
+    try:
+        attempt()
+    except ValueError as error:
+        return str(error)
+    except BegunError:
+        return None
+    return None
 
 
 def problem_of(camp: Camp, on: Problems) -> Problem:

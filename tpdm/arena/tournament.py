@@ -29,12 +29,21 @@ class Entered(NamedTuple):
     present: Sequence[tuple[str, int]]
     absent: Sequence[tuple[str, Sequence[int], str]]  # who, at which budgets, and why
 
+    @property
+    def missing(self) -> list[str]:
+        """A sentence for each who is absent."""
+        return [
+            f"{who} takes no part at NFE {', '.join(map(str, at))}: {why}." for who, at, why in self.absent
+        ]
+
 
 def enrolled(camp: Camp, targets: Sequence[int]) -> Entered:
-    """Raises ValueError where nothing could be held against the baseline."""
-    for target in targets:
-        if reason := camp.absence(camp.baseline, target):
-            raise ValueError(f"suite.baseline={camp.baseline} takes no part at NFE {target}: {reason}")
+    """Raises ValueError where the baseline has not all the schedules that others are held against."""
+    if reason := camp.shortage(most := max(targets)):
+        raise ValueError(
+            f"suite.targets holds {most}, which takes every schedule of 1 to {most} steps of "
+            f"suite.baseline={camp.baseline}; accepted: up to {camp.longest(most)}, since {reason}"
+        )
     order = [camp.baseline, *(name for name in camp.contestants if name != camp.baseline)]
     present, missing = [], dict[tuple[str, str], list[int]]()
     for name in order:
@@ -49,7 +58,7 @@ def enrolled(camp: Camp, targets: Sequence[int]) -> Entered:
 def lengths(camp: Camp, targets: Sequence[int]) -> list[int]:
     """Of the baseline's schedules that are looked at: at budgets and beside them, and where convex."""
     met = {*targets, *(n + d for n in targets for d in (-1, 1)), *range(1, min(max(targets), CONVEX) + 1)}
-    return [n for n in sorted(met) if n > 0 and not camp.absence(camp.baseline, n)]
+    return [n for n in sorted(met) if 0 < n <= camp.longest(max(met))]
 
 
 def matches(camp: Camp, entered: Entered, targets: Sequence[int]) -> list[tuple[str, int]]:

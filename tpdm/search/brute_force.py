@@ -25,7 +25,7 @@ def brute_force(problem: Problem, num_steps: int, /, candidates: Positive[int]) 
     """
     if not 0 < (count := comb(candidates - 1, num_steps - 1)) <= MOST:
         raise ValueError(
-            f"search.candidates={candidates} has {count:,} schedules of {num_steps} steps; accepted: up to "
+            f"candidates={candidates} has {count:,} schedules of {num_steps} steps; accepted: up to "
             f"{MOST:,}, and at least one"
         )
     inner = combinations(uniform(candidates)[1:-1].tolist(), num_steps - 1)

@@ -73,7 +73,7 @@ def fine(num_steps: int, candidates: int, power: float) -> Levels:
     """Candidate levels from 1 to 0. Raises ValueError where they are too few for so many steps."""
     if candidates < num_steps:
         raise ValueError(
-            f"search.candidates={candidates} are too few for {num_steps} steps; use {num_steps} or more"
+            f"candidates={candidates} are too few for {num_steps} steps; use {num_steps} or more"
         )
     return uniform(candidates) ** power
 

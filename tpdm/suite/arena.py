@@ -109,6 +109,8 @@ class Arena:
     def __call__(self) -> list[str]:
         """Plays, writes everything into its folder, returns the paragraphs that sum it up."""
         entered = enrolled(self.camp, self.targets)
+        for who_and_why in entered.missing:
+            print(f"suite=arena: {who_and_why}", file=sys.stderr)
         met = matches(self.camp, entered, self.targets)
         calls = foreseen(self.camp, self.seeds, met, self.timed)
         if calls:
@@ -127,7 +129,7 @@ class Arena:
         stuck = convexity(self.camp.baseline, static_errors(rings, self.targets))
         told = [*found, *stuck, *agreement(self.camp.baseline, self.gaps())]
         text = [*told, TIME, *(f"{key}: {spoken(value)}" for key, value in provenance().items())]
-        write_report(self.folder, str(self.folder.parent), rings, rows, entered.absent, text)
+        write_report(self.folder, str(self.folder.parent), rings, rows, entered.missing, text)
         self.leave(rings[0], entered)
         return told
 
