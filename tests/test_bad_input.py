@@ -46,6 +46,10 @@ PROMPTS = Path(__file__).parent / "data" / "prompts.txt"
         (["denoiser=nowhere"], "nowhere is missing"),
         ([f"seed={2**63}"], f"seed={2**63} (int) is not accepted; accepted: int >= 0 and <="),
         (["data=prompts", f"data.path={PROMPTS}", "codec/text=transformer_text"], "no images"),
+        (
+            ["reward/cost=drawn", "reward.cost.low=0.001", "reward.cost.high=0.001005"],
+            "reward.cost.low=0.001 and reward.cost.high=0.001005; accepted: low above 0, and high at least 1.01",
+        ),
         (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
     ],
 )  # fmt: skip

@@ -120,17 +120,22 @@ class FeatureSpec:
     hw: tuple[int, int]
 
 
+NARROWEST = 1.01  # range of costs, its end over its beginning
+
+
 @dataclass(frozen=True)
 class CostRange:
-    """What a step may cost where a predictor is told its cost. ValueError where 0 < low < high fails."""
+    """What a step may cost where a predictor is told its cost. ValueError where that is no range: its
+    calibration tells costs in it apart."""
 
     low: float
     high: float
 
     def __post_init__(self):
-        if not 0 < self.low < self.high:
+        if not 0 < self.low * NARROWEST <= self.high < math.inf:
             raise ValueError(
-                f"reward.cost.low={self.low} and reward.cost.high={self.high}; accepted: 0 < low < high"
+                f"reward.cost.low={self.low} and reward.cost.high={self.high}; accepted: low above 0, and high "
+                f"at least {NARROWEST} times as much"
             )
 
     @property

@@ -102,5 +102,5 @@ def test_one_that_was_trained_at_one_cost_has_no_budget():
 
 @pytest.mark.parametrize("bounds", [(1e-2, 1e-6), (1e-3, 1e-3), (0.0, 1.0)])
 def test_costs_are_positive_and_in_order(bounds):
-    with pytest.raises(ValueError, match=r"reward.cost.low=.* accepted: 0 < low < high"):
+    with pytest.raises(ValueError, match=r"reward.cost.low=.* accepted: low above 0, and high at least 1.01"):
         CostRange(*bounds)

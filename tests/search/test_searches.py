@@ -1,6 +1,7 @@
 """What every search holds to, and what each one is known to find."""
 
 import math
+import re
 from itertools import combinations, pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.search.problems import curved, networked
 from tests.search.test_levels import falls
-from tpdm.registry import build, names
+from tpdm.registry import ConfigError, build, names
 from tpdm.sampler.step import ab2, ddim
 from tpdm.search import least_squares
 from tpdm.search.brute_force import brute_force
@@ -221,6 +222,15 @@ def test_steps_need_as_many_candidates(component):
     assert torch.equal(component(problem, 5, 5, 2.0), uniform(5) ** 2)
     with pytest.raises(ValueError, match=r"search\.candidates=4 are too few for 5 steps; use 5 or more"):
         component(problem, 5, 4, 2.0)
+
+
+@pytest.mark.parametrize("power", [1e30, 1e-30, 200])
+def test_candidates_that_float32_does_not_tell_apart_are_refused(power):
+    with pytest.raises(ValueError, match=rf"search\.power={re.escape(str(power))} makes 8 candidates of which"):
+        fine(2, 8, power)
+    for name in ("gits", "oss", "sharpness"):
+        with pytest.raises(ConfigError, match=r"search\.power=.* is not accepted; accepted: float >= 0.1"):
+            build("search", {"name": name, **SEARCHES[name], "power": power})
 
 
 # --- gradients

@@ -11,7 +11,7 @@ from tests.tiny import conditions
 from tpdm.sampler.adaptive import AdaptiveSampler
 from tpdm.sampler.step import ddim
 from tpdm.trainer.calibration import SEEDS, calibrated, held_out_nfe
-from tpdm.types import CostRange, DataShape
+from tpdm.types import NARROWEST, CostRange, DataShape
 
 COSTS = CostRange(1e-6, 1e-2)
 
@@ -28,6 +28,16 @@ def test_steep_places_are_measured_more_closely():
     assert len(asked) < 33
     for nfe in (5, 6.5, 8, 9.5, 11):
         assert mean_nfe(budget.cost_of(nfe)) == pytest.approx(nfe, rel=0.02)
+
+
+@pytest.mark.parametrize("low", [1e-7, 0.003, 0.7])
+def test_the_narrowest_range_is_calibrated_whatever_it_leads_to(low):
+    """And what is narrower is no range: its costs would be too close to be measured apart."""
+    narrow = CostRange(low, low * NARROWEST)
+    assert calibrated(narrow, lambda cost: 5.0).nfe == [5.0]
+    assert calibrated(narrow, lambda cost: 3.0 if cost > narrow.middle else 7.0).nfe == [7.0, 3.0]
+    with pytest.raises(ValueError, match=r"reward\.cost\.low=.* at least 1\.01 times as much"):
+        CostRange(low, low * 1.0099)
 
 
 def test_it_gives_up_on_a_jump_and_on_a_constant():

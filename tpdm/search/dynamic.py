@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tpdm.registry import Positive, register
+from tpdm.registry import Positive, Range, register
 from tpdm.sampler.grid import Levels
 from tpdm.search.levels import uniform
 from tpdm.search.problem import Problem, Walk
 
+Power = Annotated[float, Range(min=0.1, max=10)]  # beyond, nearly all candidates lie at one end
 EVENLY = 128  # samples whose distances are averaged: no schedule is fitted to their tail
 
 
 @register("search", "gits")
 @torch.no_grad()
-def gits(problem: Problem, num_steps: int, /, candidates: Positive[int], power: Positive[float]) -> Levels:
+def gits(problem: Problem, num_steps: int, /, candidates: Positive[int], power: Power) -> Levels:
     """The cheapest chain of jumps along the fine trajectory (GITS, Chen et al. 2024).
 
     A jump costs the mean distance between where one first-order step lands and where the fine trajectory is.
@@ -45,7 +46,7 @@ class Reached(NamedTuple):
 
 @register("search", "oss")
 @torch.no_grad()
-def oss(problem: Problem, num_steps: int, /, candidates: Positive[int], power: Positive[float]) -> Levels:
+def oss(problem: Problem, num_steps: int, /, candidates: Positive[int], power: Power) -> Levels:
     """The chain whose own steps stay closest to the fine trajectory (Optimal Stepsize, Pei et al. 2025).
 
     Unlike a chain of jumps, each step starts where the steps before it have really led.
@@ -70,12 +71,19 @@ def oss(problem: Problem, num_steps: int, /, candidates: Positive[int], power: P
 
 
 def fine(num_steps: int, candidates: int, power: float) -> Levels:
-    """Candidate levels from 1 to 0. Raises ValueError where they are too few for so many steps."""
+    """Candidate levels from 1 to 0. Raises ValueError where they are too few for so many steps, or so close
+    together that float32 tells them not apart."""
     if candidates < num_steps:
         raise ValueError(
             f"candidates={candidates} are too few for {num_steps} steps; use {num_steps} or more"
         )
-    return uniform(candidates) ** power
+    levels = uniform(candidates) ** power
+    if not (levels.diff() < 0).all():
+        raise ValueError(
+            f"search.power={power} makes {candidates} candidates of which some are equal in float32; "
+            "use one nearer to 1, or fewer candidates"
+        )
+    return levels
 
 
 def shortest_path(cost: Float[Tensor, "M M"], num_steps: int) -> list[int]:

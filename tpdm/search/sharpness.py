@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpdm.registry import Fraction, Positive, register
 from tpdm.sampler.grid import Levels
-from tpdm.search.dynamic import EVENLY, fine
+from tpdm.search.dynamic import EVENLY, Power, fine
 from tpdm.search.problem import Problem
 
 
@@ -19,7 +19,7 @@ def sharpness(
     num_steps: int,
     /,
     candidates: Positive[int],
-    power: Positive[float],
+    power: Power,
     order: Fraction[float],
 ) -> Levels:
     """Equal shares of the bend |d2x / dl2|^order along a fine trajectory, l the level.
