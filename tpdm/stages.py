@@ -238,7 +238,7 @@ class Training:
             trainer["prompts"] * trainer["samples"],
             self.accelerator,
         )
-        made = calibrated(costs, mean_nfe)
+        made = calibrated(costs, mean_nfe, silent=not self.accelerator.is_main_process)
         stopwatch.save()
         return made
 

@@ -1,4 +1,5 @@
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ def test_steep_places_are_measured_more_closely():
         asked.append(cost)
         return 8 - 4 * math.tanh(30 * math.log10(cost / 1e-4))
 
-    budget = calibrated(COSTS, mean_nfe)
+    budget = calibrated(COSTS, mean_nfe, silent=True)
     assert len(asked) < 33
     for nfe in (5, 6.5, 8, 9.5, 11):
         assert mean_nfe(budget.cost_of(nfe)) == pytest.approx(nfe, rel=0.02)
@@ -34,16 +35,23 @@ def test_steep_places_are_measured_more_closely():
 def test_the_narrowest_range_is_calibrated_whatever_it_leads_to(low):
     """And what is narrower is no range: its costs would be too close to be measured apart."""
     narrow = CostRange(low, low * NARROWEST)
-    assert calibrated(narrow, lambda cost: 5.0).nfe == [5.0]
-    assert calibrated(narrow, lambda cost: 3.0 if cost > narrow.middle else 7.0).nfe == [7.0, 3.0]
+    assert calibrated(narrow, lambda cost: 5.0, True).nfe == [5.0]
+    assert calibrated(narrow, lambda cost: 3.0 if cost > narrow.middle else 7.0, True).nfe == [7.0, 3.0]
     with pytest.raises(ValueError, match=r"reward\.cost\.low=.* at least 1\.01 times as much"):
         CostRange(low, low * 1.0099)
 
 
 def test_it_gives_up_on_a_jump_and_on_a_constant():
-    jump = calibrated(COSTS, lambda cost: 3.0 if cost > 3e-5 else 7.0)
+    jump = calibrated(COSTS, lambda cost: 3.0 if cost > 3e-5 else 7.0, silent=True)
     assert jump.nfe == [7.0, 3.0]
-    assert calibrated(COSTS, lambda cost: 5.0).cost_of(5.0) == pytest.approx(1e-4)
+    assert calibrated(COSTS, lambda cost: 5.0, silent=True).cost_of(5.0) == pytest.approx(1e-4)
+
+
+def test_it_tells_how_far_it_is(capsys):
+    calibrated(COSTS, lambda cost: 5.0, silent=True)
+    assert capsys.readouterr().err == ""
+    calibrated(COSTS, lambda cost: 5.0, silent=False)
+    assert re.search(r"^calibration: 9/9 100%.* nfe=5$", capsys.readouterr().err, re.MULTILINE)
 
 
 class Constant:

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from tpdm.predictor.budget import AtCost, Budget
+from tpdm.runtime.progress import Progress
 from tpdm.sampler.batched import Sampler, in_batches
 from tpdm.types import Condition, CostRange, DataShape, DenoiserLike, TimePredictor
 
@@ -17,15 +18,19 @@ CLOSE = 1.1  # neighbours whose means differ by less than this factor need no co
 NEAREST = 1.001  # nor do costs by less than this: a predictor that is blind takes its steps at once for all
 
 
-def calibrated(costs: CostRange, mean_nfe: Callable[[float], float]) -> Budget:
+def calibrated(costs: CostRange, mean_nfe: Callable[[float], float], silent: bool) -> Budget:
     """The mean NFE at costs over the whole range, closer together where it changes fast."""
     seen: dict[float, float] = {}
     wanted = costs.at(torch.linspace(0, 1, FIRST, dtype=torch.float64)).tolist()
-    while wanted and len(seen) < MOST:
-        seen |= {cost: mean_nfe(cost) for cost in wanted}
-        known = [pair for pair in pairwise(sorted(seen)) if pair[1] > NEAREST * pair[0]]
-        gap, low, high = max((abs(math.log(seen[a] / seen[b])), a, b) for a, b in known)
-        wanted = [math.sqrt(low * high)] if gap > math.log(CLOSE) else []
+    with Progress(MOST, "calibration", silent=silent) as progress:
+        while wanted and len(seen) < MOST:
+            for cost in wanted:
+                seen[cost] = mean_nfe(cost)
+                progress.advance(cost=cost, nfe=seen[cost])
+            known = [pair for pair in pairwise(sorted(seen)) if pair[1] > NEAREST * pair[0]]
+            gap, low, high = max((abs(math.log(seen[a] / seen[b])), a, b) for a, b in known)
+            wanted = [math.sqrt(low * high)] if gap > math.log(CLOSE) else []
+        progress.end()
     return Budget.fit(costs, seen)
 
 
