@@ -48,7 +48,7 @@ PROMPTS = Path(__file__).parent / "data" / "prompts.txt"
         (["data=prompts", f"data.path={PROMPTS}", "codec/text=transformer_text"], "no images"),
         (
             ["reward/cost=drawn", "reward.cost.low=0.001", "reward.cost.high=0.001005"],
-            "reward.cost.low=0.001 and reward.cost.high=0.001005; accepted: low above 0, and high at least 1.01",
+            "reward.cost.low=0.001 and reward.cost.high=0.001005; accepted: low above 0, and high at least 1",
         ),
         (["run_name=../elsewhere"], "run_name='../elsewhere' is not a plain folder name"),
     ],

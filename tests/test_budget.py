@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 
-from tests.runs import TINY, at, command, files, forked, last_checkpoint, same, trained
+from tests.runs import TINY, at, command, files, forked, last_checkpoint, refused, same, trained
 from tpdm import evaluate, measuring, sample
 from tpdm.drawing import asked_budget
 from tpdm.finished import FinishedRun
@@ -81,13 +81,18 @@ def test_a_cap_holds_for_every_image(run, finished):
 def test_the_table_stands_at_the_budget_that_is_asked_for(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     nfe = {}
-    for cost in ("1e-5", "1"):
-        ended = command(evaluate.main, f"run={copy}", f"cost={cost}")
+    for asked in ({"cost": 1e-5}, {"cost": 1.0}, {"cost": 1e-5, "max_nfe": 3}):
+        ended = command(evaluate.main, f"run={copy}", *(f"{key}={value}" for key, value in asked.items()))
         assert ended.status == 0, ended.err
-        (first, *_) = read_json(copy / "summary.json")["tables"]["all scenes"]
-        nfe[cost] = first["nfe"]
-    assert nfe["1e-5"] == pytest.approx(budget(run).nfe[0], abs=1)
-    assert nfe["1"] == pytest.approx(budget(run).nfe[-1], abs=1)
+        summary = read_json(copy / "summary.json")
+        assert summary["budget"] == asked
+        nfe[tuple(asked.values())] = summary["tables"]["all scenes"][0]["nfe"]
+    assert nfe[1e-5,] == pytest.approx(budget(run).nfe[0], abs=1)
+    assert nfe[1.0,] == pytest.approx(budget(run).nfe[-1], abs=1)
+    assert nfe[1e-5, 3] <= 3 < nfe[1e-5,]
+    assert command(evaluate.main, f"run={copy}").status == 0
+    assert "budget" not in read_json(copy / "summary.json")
+    refused(command(evaluate.main, f"run={copy}", "nfe=9", "max_nfe=8"), "accepted: up to 8")
 
 
 def test_it_is_timed_in_the_middle_of_its_costs(run):
@@ -101,6 +106,15 @@ def test_it_is_timed_in_the_middle_of_its_costs(run):
         (["nfe=0"], "nfe=0 (int) is not accepted; accepted: float > 0 or null"),
         (["cost=2"], "cost=2 is no cost that the predictor was trained at; accepted: 1e-05 to 1"),
         (["nfe=3", "cost=0.1"], "nfe=3 and cost=0.1 are given; give one of them"),
+        (
+            ["cost=1.0000001"],
+            "cost=1.0000001 is no cost that the predictor was trained at; accepted: 1e-05 to 1",
+        ),
+        (["nfe=9", "max_nfe=8"], "nfe=9 is no mean of at most max_nfe=8 calls; accepted: up to 8"),
+        (
+            ["sampler=allocated", "sampler.path=x", "nfe=9", "max_nfe=8"],
+            "nfe=9 is no mean of at most max_nfe=8 calls; accepted: up to 8",
+        ),
         (["max_nfe=0"], "max_nfe=0 (int) is not accepted; accepted: int > 0 or null"),
         (["sampler=euler", "nfe=3"], "nfe=3 is a budget, and sampler=euler takes none"),
         (

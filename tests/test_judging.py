@@ -108,8 +108,8 @@ def pixels(path):
 
 def test_the_predictors_images_are_those_that_sample_draws(out, run, tmp_path):
     """Seed 8 is that of the second prompt; an 8-bit image in a frame of 3 pixels."""
-    asked = (f"prompt={PROMPTS[1]}", "seeds=8", "grid=1x1", "steps=9", f"out={tmp_path / 'a.png'}")
-    assert command(sample.main, f"run={run}", *asked).status == 0
+    asked = (f"prompt={PROMPTS[1]}", "seeds=8", "grid=1x1", f"out={tmp_path / 'a.png'}")
+    assert command(sample.main, f"run={run}", *asked, "sampler=adaptive", "sampler.max_steps=9").status == 0
     drawn = pixels(tmp_path / "a.png")
     shown = pixels(out / "predictor" / "00001.png").repeat(4, 0).repeat(4, 1)
     assert np.abs(drawn[4 : 4 + 128, 4 : 4 + 128] - shown).max() <= 1
@@ -267,12 +267,13 @@ def test_a_prompt_has_a_folder_in_the_run_and_makes_no_figures(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "figures.json").unlink(missing_ok=True)
     prompt = "a red cat, on {the} <mat>"
-    asked = (f"prompt={prompt}", "samples=2", "steps=[]", "own_rewards=false", "max_steps=2")
+    asked = (f"prompt={prompt}", "samples=2", "steps=[]", "own_rewards=false", "max_nfe=2")
     ended = command(evaluate.main, f"run={tmp_path / 'run'}", *asked)
     assert ended.status == 0, ended.err
     [folder] = (tmp_path / "run").glob("prompts_*")
     assert [(row["prompt"], row["seed"]) for row in rows(folder)[:2]] == [(prompt, "0"), (prompt, "1")]
     assert {row["schedule"] for row in rows(folder)} == {"predictor", "mean NFE", "mean NFE uniform"}
+    assert {row["nfe"] for row in rows(folder)} == {"2"}
     assert not (tmp_path / "run" / "figures.json").exists()
     page = Page(folder / "report.html")
     assert page.of("img")
@@ -314,6 +315,8 @@ def test_a_reward_that_is_asked_for_judges_beside_the_runs_own(run, published, t
         (["steps=[4]"], "steps=[4] is a setting for prompt=TEXT or prompts=FILE, and neither is given"),
         (["own_rewards=false", "suite=arena"], "own_rewards=false is a setting for prompt=TEXT or prompts="),
         (["reward=clip_score"], "reward=clip_score is a setting for prompt=TEXT or prompts=FILE"),
+        (["suite=arena", "max_nfe=6"], "max_nfe=6 is no setting for suite=arena; leave it out"),
+        (["prompt=a cat", "nfe=6", "max_nfe=5"], "nfe=6 is no mean of at most max_nfe=5 calls"),
         (["suite=arena", "nfe=6"], "nfe=6 is no setting for suite=arena; leave it out"),
         (["out=a"], "out=a is a setting for prompt=TEXT or prompts=FILE"),
         (["prompt=a cat", "seed=4294967295", "samples=2"], "seeds: 4294967296 is outside 0..4294967295"),

@@ -93,7 +93,8 @@ def test_the_published_predictor_draws_what_its_reference_draws(name, steps, fol
 
 def test_a_trained_predictor_draws_what_the_pipeline_draws_with_it(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ended = drawn(folder, f"predictor_folder={folder / 'predictor'}", f"prompt={PROMPT}", "steps=4")
+    few = ("sampler=adaptive", "sampler.max_steps=4", f"prompt={PROMPT}")
+    ended = drawn(folder, f"predictor_folder={folder / 'predictor'}", *few)
     assert (ended.status, ended.err) == (0, "")
     pipe = TPDMPipeline.from_pretrained(folder / "sd3", predictor=folder / "predictor")
     noise = initial_noise(range(4), (4, 8, 8))

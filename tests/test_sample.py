@@ -1,18 +1,20 @@
 """A finished run, drawn from with every sampler: the same seeds are the same images."""
 
 import re
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.runs import LOOPS, MODEL, command, trained
+from tests.runs import LOOPS, MODEL, command, refused, trained
 from tpdm import sample
-from tpdm.drawing import conditions, parse_grid, parse_seeds
+from tpdm.drawing import conditions, parse_grid, parse_seeds, with_steps
 from tpdm.finished import FinishedRun
 from tpdm.registry import names
 from tpdm.runtime.run import Run
+from tpdm.sampler.step import ab2, abm, ddim
 
 CPU = torch.device("cpu")
 SEEDS = [3, 1, 4, 15, 9, 2, 6]
@@ -107,8 +109,38 @@ def test_heun_calls_twice_but_for_its_last_step(png):
     assert png("sampler=heun", "steps=3")[1] == 5
 
 
-def test_steps_bound_what_a_predictor_takes(png):
-    assert png("steps=2")[1] <= 2
+@pytest.mark.parametrize(
+    ("argv", "instead"),
+    [
+        ([], "sampler=adaptive gives each image its own number; use max_nfe=5, which no image exceeds, or a"),
+        (["sampler=allocated", "sampler.path=x"], "use max_nfe=5, which no image exceeds, or a mean, nfe=5"),
+        (["sampler=error_controlled"], "use sampler.tolerance="),
+    ],
+)
+def test_steps_are_of_grids(argv, instead, finished):
+    """A predictor that is cut off would end by a leap."""
+    refused(command(sample.main, f"run={finished}", "steps=5", *argv), instead)
+
+
+def test_steps_cut_off_who_may_end_before_the_data():
+    published = {"name": "adaptive", "max_steps": 28, "end": "residual"}
+    assert with_steps(published, 9) == {**published, "max_steps": 9}
+    assert with_steps(published, None) == published
+
+
+@pytest.mark.parametrize("name", ["static", "error_controlled"])
+def test_what_is_drawn_by_a_run_takes_the_runs_step(name, run, composed):
+    """The one that schedules are searched for; unless another is chosen."""
+    settings = composed(f"sampler={name}", config="sample")["sampler"]
+    assert run.sampler(settings, None).step.func is abm
+    stepped = composed("sampler/step=ab2")["sampler"]
+    with patch.dict(run.cfg, {"sampler": stepped}):
+        assert run.sampler(settings, None).step.func is ab2
+        assert (
+            run.sampler(composed(f"sampler={name}", "sampler/step=ddim")["sampler"], None).step.func is ddim
+        )
+    with patch.dict(run.cfg, {"sampler": {"name": "euler", "num_steps": 3, "grid": UNIFORM}}):
+        assert run.sampler(settings, None).step is abm
 
 
 def test_guidance_weights_and_predictor_are_choices(png, finished):

@@ -92,7 +92,7 @@ def test_it_is_finished_and_found_finished(run, published):
 def test_it_is_sampled_from_by_prompt(run, tmp_path):
     out = tmp_path / "picture.png"
     ended = command(
-        sample.main, f"run={run}", "prompt=a red cat", "seeds=0-1", "grid=1x2", f"out={out}", "steps=4"
+        sample.main, f"run={run}", "prompt=a red cat", "seeds=0-1", "grid=1x2", f"out={out}", "max_nfe=4"
     )
     assert ended.status == 0, ended.err
     assert out.exists()

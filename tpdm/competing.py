@@ -15,7 +15,6 @@ from tpdm.runtime.artifact import artifact_sha256, read_artifact_config
 from tpdm.runtime.source import source_sha256
 from tpdm.runtime.timings import read_timings
 from tpdm.sampler.adaptive import AdaptiveSampler
-from tpdm.sampler.step import abm
 from tpdm.sharing import modules
 
 COLUMNS = 100  # of a paragraph on a terminal
@@ -48,14 +47,13 @@ def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) 
 
 
 def runner_of(finished: FinishedRun) -> Runner:
-    """The run's frozen parts; a run that samples by a fixed grid steps as the default sampler does."""
+    """The run's frozen parts."""
     cfg, assembly = finished.cfg, finished.assembly
     sampler = build("sampler", cfg["sampler"], scheduler=assembly.scheduler)
-    adaptive = isinstance(sampler, AdaptiveSampler)
     return Runner(
         assembly.guided(finished.denoiser, cfg["guidance_scale"], cfg["guidance"]),
-        sampler.step if adaptive else abm,
-        sampler if adaptive else None,
+        finished.step,
+        sampler if isinstance(sampler, AdaptiveSampler) else None,
         {folder.name: trained(finished, folder) for folder in folders(finished)},
         assembly.codec.decode,
         finished.known_by,

@@ -12,6 +12,7 @@ from torch import Tensor
 from tpdm.assembly import device_of
 from tpdm.exporting import Remembering, check_exportable, export
 from tpdm.finished import SUMMARY, FinishedRun
+from tpdm.predictor.budget import check_cap
 from tpdm.published import Published
 from tpdm.published_pipeline import PublishedPipeline
 from tpdm.registry import facts, lookup
@@ -177,13 +178,23 @@ def asked_budget(cfg: dict[str, Any], sampler: str) -> dict[str, Any]:
     for key, value in asked.items():
         if value is not None and "max_nfe" not in facts(lookup("sampler", sampler)):
             raise ValueError(
-                f"{key}={value:g} is a budget, and sampler={sampler} takes none: use steps, or a sampler "
+                f"{key}={value:.15g} is a budget, and sampler={sampler} takes none: use steps, or a sampler "
                 "that shares calls out, adaptive or allocated"
             )
+    check_cap(asked["nfe"], asked["max_nfe"])
     return asked
 
 
 def with_steps(sampler: dict[str, Any], steps: int | None) -> dict[str, Any]:
-    """The sampler's config with another number of steps: at most so many where a predictor decides."""
-    key = "max_steps" if "max_steps" in sampler else "num_steps"
-    return sampler if steps is None else {**sampler, key: steps}
+    """The sampler's config with another number of steps; at most so many where the last one may end before
+    the data. Raises ValueError where each image has its own number: the most would end it by a leap.
+    """
+    name, ends_early = sampler["name"], sampler.get("end") == "residual"
+    if steps is None or "num_steps" in sampler or ends_early:
+        return sampler if steps is None else {**sampler, "max_steps" if ends_early else "num_steps": steps}
+    instead = "sampler.tolerance=NUMBER"
+    if "max_nfe" in facts(lookup("sampler", name)):
+        instead = f"max_nfe={steps}, which no image exceeds, or a mean, nfe={steps}"
+    raise ValueError(
+        f"steps={steps} is of a grid, and sampler={name} gives each image its own number; use {instead}"
+    )

@@ -11,7 +11,7 @@ Examples:
   python -m tpdm.evaluate run=runs/NAME
   python -m tpdm.evaluate run=runs/NAME batch_size=64
   python -m tpdm.evaluate run=runs/NAME ema=false
-  python -m tpdm.evaluate run=runs/NAME nfe=6
+  python -m tpdm.evaluate run=runs/NAME nfe=6 max_nfe=8
   python -m tpdm.evaluate run=runs/NAME device=cuda
   python -m tpdm.evaluate run=runs/NAME prompt="A beautiful sunset over mountains"
   python -m tpdm.evaluate run=runs/NAME prompts=prompts.jsonl batch_size=4 max_steps=28 out=judged
@@ -40,6 +40,7 @@ class Settings(TypedDict):
     batch_size: Positive[int] | None
     nfe: Positive[float] | None
     cost: Positive[float] | None
+    max_nfe: Positive[int] | None
     prompt: str | None
     prompts: str | None
     samples: Positive[int] | None
@@ -69,7 +70,7 @@ def main(cfg: dict[str, Any]) -> None:
         if cfg["suite"] is not None:
             print(compete(finished, cfg["suite"], cfg["batch_size"]))
         elif prompts is None:
-            finished.evaluate_again(cfg["batch_size"], cfg["nfe"], cfg["cost"])
+            finished.evaluate_again(cfg["batch_size"], cfg["nfe"], cfg["cost"], cfg["max_nfe"])
         else:
             judge(finished, cfg, prompts)
 

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from tpdm.assembly import DTYPES, load_denoiser, load_predictor
 from tpdm.evaluation.digit_classifier import CLASSIFIER, can_read, kept_digit_classifier
-from tpdm.predictor.budget import at_budget
+from tpdm.predictor.budget import BUDGET, at_budget, check_cap
 from tpdm.registry import Component, NonNegative, build, facts, lookup, validate
 from tpdm.runtime.artifact import artifact_sha256, config_sha256, read_artifact_config
 from tpdm.runtime.atomic import read_record, write_json
 from tpdm.runtime.provenance import provenance
 from tpdm.runtime.run import CONFIG, Run
 from tpdm.sampler.batched import in_batches
+from tpdm.sampler.integrate import Step
+from tpdm.sampler.step import abm
 from tpdm.types import Condition, CondSpec
 
 SUMMARY = "summary.json"
@@ -46,6 +48,13 @@ class FinishedRun:
         features = self.denoiser.backbone.features
         return load_predictor(folder, self.run.folder / "denoiser", features, self.device)
 
+    @property
+    def step(self) -> Step:
+        """The one that the run takes; the default, where diffusers' solvers take theirs."""
+        own = self.cfg["sampler"].get("step")
+        step: Step = abm if own is None else build("sampler/step", own)
+        return step
+
     def asked(self, folder: Path, nfe: float | None = None, cost: float | None = None) -> Any:
         """The same at a mean `nfe`, or told a `cost`; ValueError where it takes none."""
         return at_budget(self.predictor(folder), read_artifact_config(folder), nfe, cost)
@@ -63,11 +72,12 @@ class FinishedRun:
         One that takes a budget is asked for a mean `nfe` or told a `cost`, and takes `max_nfe` calls at most.
         """
         if "predictor" not in facts(lookup("sampler", cfg["name"])):
-            scheduler = self.assembly.scheduler
-            known_by = self.known_by
-            return build(
-                "sampler", cfg, scheduler=scheduler, known_by=known_by, nfe=nfe, cost=cost, max_nfe=max_nfe
-            )
+            about_run: dict[str, Any] = {
+                "scheduler": self.assembly.scheduler,
+                "own_step": self.step,
+                "known_by": self.known_by,
+            }
+            return build("sampler", cfg, **about_run, nfe=nfe, cost=cost, max_nfe=max_nfe)
         folder = predictor or self.run.folder / "predictor"
         if not folder.exists() and predictor is None:
             raise ValueError(
@@ -121,12 +131,14 @@ class FinishedRun:
         batch_size: int | None = None,
         nfe: float | None = None,
         cost: float | None = None,
+        max_nfe: int | None = None,
         into: Path | None = None,
     ) -> dict[str, Any]:
         """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json.
 
         Or into another folder.
         """
+        check_cap(nfe, max_nfe)
         if self.cfg["evaluation"] is None:
             return {}
         cfg = self.cfg["evaluation"] | ({} if batch_size is None else {"batch_size": batch_size})
@@ -144,15 +156,20 @@ class FinishedRun:
         )
         return evaluation(
             self.assembly.guided(self.denoiser, self.cfg["guidance_scale"], self.cfg["guidance"]),
-            build("sampler", self.cfg["sampler"], scheduler=self.assembly.scheduler),
+            build("sampler", self.cfg["sampler"], scheduler=self.assembly.scheduler, max_nfe=max_nfe),
             {name: self.asked(folder, nfe, cost) for name, folder in present.items() if folder.exists()},
             into or self.results,
         )
 
     def evaluate_again(
-        self, batch_size: int | None, nfe: float | None = None, cost: float | None = None
+        self,
+        batch_size: int | None,
+        nfe: float | None = None,
+        cost: float | None = None,
+        max_nfe: int | None = None,
     ) -> None:
-        """Replaces the pictures and, in summary.json, the tables and what they were made with.
+        """Replaces the pictures and, in summary.json, the tables and what they were made with: the budget
+        among it, where one was asked for.
 
         A run that may not be written is evaluated all the same, and keeps nothing of it.
         """
@@ -160,18 +177,23 @@ class FinishedRun:
             raise ValueError(
                 f"{self.run.folder} was trained with evaluation=none; there is no contest to repeat"
             )
-        if self.cfg["predictor"] is None and (nfe or cost):
-            asked = f"nfe={nfe:g}" if nfe else f"cost={cost:g}"
-            raise ValueError(f"{asked} is a budget for a predictor, and {self.run.folder} has none")
+        budget = {"nfe": nfe, "cost": cost, "max_nfe": max_nfe}
+        asked = {key: value for key, value in budget.items() if value is not None}
+        if self.cfg["predictor"] is None and asked:
+            key, value = next(iter(asked.items()))
+            raise ValueError(
+                f"{key}={value:.15g} is a budget for a predictor, and {self.run.folder} has none"
+            )
         if not self.run.is_writable:
             with TemporaryDirectory() as folder:
-                self.evaluate(batch_size, nfe, cost, Path(folder))
+                self.evaluate(batch_size, nfe, cost, max_nfe, Path(folder))
             print(f"{self.run.folder} may not be written, so that neither tables nor pictures are kept")
             return
         path = self.results / SUMMARY
         self.results.mkdir(exist_ok=True)
-        summary = read_summary(path) or {}
-        write_json(path, {**summary, **self.evaluate(batch_size, nfe, cost), **provenance()})
+        kept = {key: value for key, value in (read_summary(path) or {}).items() if key != BUDGET}
+        tables = self.evaluate(batch_size, nfe, cost, max_nfe)
+        write_json(path, {**kept, **tables, **({BUDGET: asked} if asked else {}), **provenance()})
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

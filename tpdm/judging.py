@@ -20,6 +20,7 @@ from tpdm.evaluation.result import Run
 from tpdm.evaluation.schedule import along, dealt, even, uniform
 from tpdm.finished import FIGURES, FinishedRun
 from tpdm.jury import reward_words, rewards, without
+from tpdm.predictor.budget import check_cap
 from tpdm.reward.pixels import eight_bits
 from tpdm.runtime.artifact import artifact_sha256
 from tpdm.runtime.atomic import write_json, write_text
@@ -43,8 +44,8 @@ ONLY = (  # settings that mean nothing without prompts
     "samples", "seed", "steps", "own_rewards", "max_steps", "guidance_scale", "out", "reward", "clip",
 )  # fmt: skip
 REPEATED = (  # settings by which a command makes the same figures
-    "run", "prompts", "samples", "seed", "steps", "nfe", "cost", "ema", "own_rewards", "batch_size",
-    "device", "out",
+    "run", "prompts", "samples", "seed", "steps", "nfe", "cost", "max_nfe", "ema", "own_rewards",
+    "batch_size", "device", "out",
 )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def check_alone(cfg: Config) -> None:
         if (value := cfg[key]) is not None:
             given = f"{key}={text(value['name'] if isinstance(value, Mapping) else value)}"
             raise ValueError(f"{given} is a setting for prompt=TEXT or prompts=FILE, and neither is given")
-    for key in ("nfe", "cost"):
+    for key in ("nfe", "cost", "max_nfe"):
         if cfg["suite"] is not None and cfg[key] is not None:
             suite = cfg["suite"]["name"]
             raise ValueError(f"{key}={cfg[key]:g} is no setting for suite={suite}; leave it out")
@@ -119,7 +120,9 @@ class Judging:
         self.guidance_scale: float = own["guidance_scale"] if given is None else given
         steps = {} if cfg["max_steps"] is None else {"max_steps": cfg["max_steps"]}
         self.settings = {**own["sampler"], **steps}
-        self.sampler: AdaptiveSampler = finished.sampler(self.settings, None, cfg["nfe"], cfg["cost"])
+        self.budget = {key: cfg[key] for key in ("nfe", "cost", "max_nfe")}
+        check_cap(cfg["nfe"], cfg["max_nfe"])
+        self.sampler: AdaptiveSampler = finished.sampler(self.settings, None, **self.budget)
         self.denoiser = finished.assembly.guided(finished.denoiser, self.guidance_scale, own["guidance"])
         self.judges, self.rewards = rewards(finished.run.config or {}, cfg, finished.device)
         self.ends: dict[int, Tensor] = {}  # of the exact ODE, by seed
@@ -134,8 +137,7 @@ class Judging:
             "denoiser": artifact_sha256(folder / ("denoiser" if self.cfg["ema"] else "denoiser_raw")),
             "predictor": artifact_sha256(folder / "predictor"),
             "sampler": self.settings,
-            "nfe": self.cfg["nfe"],
-            "cost": self.cfg["cost"],
+            **self.budget,
             "guidance_scale": self.guidance_scale,
             "rewards": {name: without(judge, "batch_size") for name, judge in self.judges.items()},
         }

@@ -11,6 +11,10 @@ otherwise; without a codec the latents are kept beside a picture of their first 
 model=sd3 is a pipeline in diffusers' layout, drawn from by a predictor that was trained elsewhere, in
 predictor_folder, or by the published one, which then draws as its reference does; or by a fixed sampler.
 
+How many calls an image takes is asked for by steps=N where all take the same, by sampler=euler and its like.
+Where each takes its own: nfe=N is the mean, for sampler=allocated or a predictor that was trained with
+reward/cost=drawn; cost=C in its place what a call may cost; max_nfe=N the most, for any predictor too.
+
 Examples:
   python -m tpdm.sample run=runs/NAME seeds=0-63 grid=8x8
   python -m tpdm.sample run=runs/NAME labels=[3,-,-,7] seeds=0-15
@@ -19,6 +23,9 @@ Examples:
   python -m tpdm.sample run=runs/NAME sampler=dpmpp_2m sampler/grid=shifted steps=6
   python -m tpdm.sample run=runs/NAME max_nfe=8
   python -m tpdm.sample run=runs/NAME nfe=6
+  python -m tpdm.sample run=runs/NAME cost=1e-3
+  python -m tpdm.sample run=runs/NAME sampler=allocated sampler.path=runs/NAME/arena/allocator nfe=6 max_nfe=8
+  python -m tpdm.sample run=runs/NAME sampler=static sampler.grid=runs/NAME/arena/table.json steps=6
   python -m tpdm.sample run=runs/NAME export=diffusers out=schedule.png
   python -m tpdm.sample run=runs/NAME guidance_scale=2 ema=false out=guided.png
   python -m tpdm.sample model=sd3 predictor=official predictor.path=FILE prompt="a red cat" seeds=0-3

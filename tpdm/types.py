@@ -133,10 +133,8 @@ class CostRange:
 
     def __post_init__(self):
         if not 0 < self.low * NARROWEST <= self.high < math.inf:
-            raise ValueError(
-                f"reward.cost.low={self.low} and reward.cost.high={self.high}; accepted: low above 0, and high "
-                f"at least {NARROWEST} times as much"
-            )
+            given = f"reward.cost.low={self.low} and reward.cost.high={self.high}"
+            raise ValueError(f"{given}; accepted: low above 0, and high at least {NARROWEST} times as much")
 
     @property
     def middle(self) -> float:

@@ -102,6 +102,17 @@ def test_it_takes_the_step_that_it_was_learned_with_and_no_more_than_there_are(f
     assert sampler(folder, nfe=4.0, max_nfe=50).most == 5
 
 
+def test_a_mean_that_is_not_reached_is_told(tmp_path, recwarn):
+    """A sixth of the samples is foreseen to gain by five steps; the others to lose by the fifth."""
+    made = allocation()
+    worse = made.expected[3] * torch.where(torch.arange(COUNT) % 6 == 0, 0.1, 2.0)
+    replace(made, expected=torch.cat([made.expected[:4], worse[None]])).save(tmp_path, MADE_BY)
+    with pytest.warns(UserWarning, match=r"^nfe=5 is not reached .* leads to is 4\.17$"):
+        sampler(tmp_path, nfe=5.0)
+    sampler(tmp_path, nfe=4.0), sampler(tmp_path, cost=0.0)
+    assert len(recwarn) == 0
+
+
 def test_its_folder_keeps_all_of_it(folder):
     kept, made_by = Allocation.load(folder)
     assert made_by["step"] == "ab2"

@@ -226,7 +226,9 @@ def test_steps_need_as_many_candidates(component):
 
 @pytest.mark.parametrize("power", [1e30, 1e-30, 200])
 def test_candidates_that_float32_does_not_tell_apart_are_refused(power):
-    with pytest.raises(ValueError, match=rf"search\.power={re.escape(str(power))} makes 8 candidates of which"):
+    with pytest.raises(
+        ValueError, match=rf"search\.power={re.escape(str(power))} makes 8 candidates of which"
+    ):
         fine(2, 8, power)
     for name in ("gits", "oss", "sharpness"):
         with pytest.raises(ConfigError, match=r"search\.power=.* is not accepted; accepted: float >= 0.1"):

@@ -15,7 +15,7 @@ from torch.distributions import Beta
 from tpdm.registry import build, facts, lookup
 from tpdm.types import CostRange, Features, FeatureSpec, TimePredictor
 
-BUDGET = "budget"  # in a predictor's folder, beside its settings
+BUDGET = "budget"  # in a predictor's folder, beside its settings; in a table's summary, beside the table
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Budget:
         Raises ValueError where both are, or it is out of the range.
         """
         if nfe is not None and cost is not None:
-            raise ValueError(f"nfe={nfe:g} and cost={cost:g} are given; give one of them")
+            raise ValueError(f"nfe={nfe:.15g} and cost={cost:.15g} are given; give one of them")
         if cost is not None and not self.costs.low <= cost <= self.costs.high:
             raise ValueError(
-                f"cost={cost:g} is no cost that the predictor was trained at; "
-                f"accepted: {self.costs.low:g} to {self.costs.high:g}"
+                f"cost={cost:.15g} is no cost that the predictor was trained at; "
+                f"accepted: {self.costs.low:.15g} to {self.costs.high:.15g}"
             )
         if nfe is not None:
             cost = self.cost_of(nfe)
@@ -81,14 +81,21 @@ class Budget:
         """Between measured means by the logarithms of both. ValueError for a mean that no cost led to."""
         if not self.nfe[-1] <= nfe <= self.nfe[0]:
             low, high = math.ceil(100 * self.nfe[-1]) / 100, math.floor(100 * self.nfe[0]) / 100
-            raise ValueError(
-                f"nfe={nfe:g} is no mean that the predictor was calibrated for; accepted: {low:g} to {high:g}"
-            )
+            accepted = f"accepted: {low:g} to {high:g}"
+            raise ValueError(f"nfe={nfe:.15g} is no mean that the predictor was calibrated for; {accepted}")
         if nfe in self.nfe:
             return self.cost[self.nfe.index(nfe)]
         right = max(bisect_left(self.nfe, -nfe, key=lambda n: -n), 1)
         (n0, n1), (c0, c1) = self.nfe[right - 1 : right + 1], self.cost[right - 1 : right + 1]
         return c0 * (c1 / c0) ** (math.log(n0 / nfe) / math.log(n0 / n1))
+
+
+def check_cap(nfe: float | None, max_nfe: int | None) -> None:
+    """Raises ValueError for a mean that is above what any sample may take."""
+    if nfe is not None and max_nfe is not None and nfe > max_nfe:
+        raise ValueError(
+            f"nfe={nfe:.15g} is no mean of at most max_nfe={max_nfe} calls; accepted: up to {max_nfe}"
+        )
 
 
 def costs_of(reward: Mapping[str, Any]) -> CostRange | None:
@@ -123,7 +130,7 @@ def at_budget(
     for key, value in (("nfe", nfe), ("cost", cost)):
         if value is not None:
             raise ValueError(
-                f"{key}={value:g} asks for a budget, and this predictor was trained at one cost of a step; "
-                "train with reward/cost=drawn, or cap its calls with max_nfe"
+                f"{key}={value:.15g} asks for a budget, and this predictor was trained at one cost of a "
+                "step; train with reward/cost=drawn, or cap its calls with max_nfe"
             )
     return predictor

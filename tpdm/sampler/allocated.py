@@ -1,5 +1,6 @@
 """A budget shared out over samples: more steps for those that are likely to need them."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tpdm.registry import build, register
-from tpdm.sampler.allocation import Allocation
+from tpdm.sampler.allocation import Allocation, cheapest
 from tpdm.sampler.integrate import Step
 from tpdm.types import Condition, DenoiserLike, Scheduler, Trajectory
+
+NEAR = 0.01  # calls, to which means are told
 
 
 @register("sampler", "allocated")
@@ -18,9 +21,10 @@ class AllocatedSampler:
     """Draws by an allocation, as the arena leaves it in the folder `path`: a mean of `nfe` calls, or as many
     as are worth their price, the `cost` of a call in mean squared error; for no sample more than `max_nfe`.
 
-    The mean is met on the samples that the allocation carries with it; others come near it. Raises ValueError
-    where neither budget is given, or both are, and where it was learned on another denoiser than the one that
-    is `known_by` this: errors foreseen of one say nothing of another.
+    The mean is met on the samples that the allocation carries with it; others come near it. Where no price
+    leads there, since more calls are foreseen to help nobody, the nearest mean below is taken, and told.
+    Raises ValueError where neither budget is given, or both are, and where it was learned on another denoiser
+    than the one that is `known_by` this: errors foreseen of one say nothing of another.
     """
 
     def __init__(
@@ -38,11 +42,19 @@ class AllocatedSampler:
         self.most = min(max_nfe or self.allocation.most, self.allocation.most)
         if nfe is not None and cost is None:
             self.price = self.allocation.price(nfe, self.most)
+            self.tell(nfe)
         elif cost is not None and nfe is None:
             self.price = cost
         else:
             given = "neither of them is" if nfe is None else "both of them are"
             raise ValueError(f"sampler=allocated shares out a budget, nfe=N or cost=C; {given} given")
+
+    def tell(self, nfe: float) -> None:
+        """Warns where the mean is not the one that was asked for."""
+        met = cheapest(self.allocation.expected[: self.most], self.price).double().mean().item()
+        if nfe - met > NEAR:
+            instead = f"the nearest mean that a price of calls leads to is {met:.2f}"
+            warnings.warn(f"nfe={nfe:g} is not reached by sampler=allocated; {instead}", stacklevel=1)
 
     @property
     def title(self) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tpdm.registry import Positive, Range, register
 from tpdm.sampler.integrate import Step, integrate, name_of
-from tpdm.sampler.step import Past, ab2, ddim
+from tpdm.sampler.step import Past, ab2, abm, ddim
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Condition, DenoiserLike, Prediction, Scheduler, Trajectory
 
@@ -22,18 +22,20 @@ class ErrorControlledSampler:
 
     The difference is the root mean square over a sample's elements, and grows with the square of the length.
     It is foreseen from the step before: no step is taken back. The first, which has none before it, takes
-    the share `first` of the way.
+    the share `first` of the way. The step is a run's own (`own_step`) unless one is chosen.
     """
 
     def __init__(
         self,
-        step: Callable[..., Tensor],
+        step: Callable[..., Tensor] | None,
         tolerance: Positive[float],
         first: Annotated[float, Range(above=0, below=1)],
         max_steps: Positive[int],
         t_min: Annotated[float, Range(above=0, below=1)],
+        *,
+        own_step: Step = abm,
     ):
-        self.step: Step = step
+        self.step = step or own_step
         self.tolerance, self.first = tolerance, first
         self.max_steps, self.t_min = max_steps, t_min
 

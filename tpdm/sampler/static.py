@@ -8,17 +8,26 @@ from torch import Tensor
 from tpdm.registry import Positive, register
 from tpdm.sampler.grid import Grid
 from tpdm.sampler.integrate import Step, follow, integrate, name_of
+from tpdm.sampler.step import abm
 from tpdm.scheduler.path import by_noise_level
 from tpdm.types import Condition, DenoiserLike, Scheduler, Trajectory
 
 
 @register("sampler", "static")
 class StaticSampler:
-    """What a searched schedule is drawn with: its levels were found for one of these steps."""
+    """What a searched schedule is drawn with: its levels were found for one of these steps, that of a run
+    (`own_step`) unless another one is chosen."""
 
-    def __init__(self, num_steps: Positive[int], grid: Grid, step: Callable[..., Tensor]):
+    def __init__(
+        self,
+        num_steps: Positive[int],
+        grid: Grid,
+        step: Callable[..., Tensor] | None,
+        *,
+        own_step: Step = abm,
+    ):
         self.num_steps, self.grid = num_steps, grid
-        self.step: Step = step
+        self.step = step or own_step
 
     @property
     def title(self) -> str:
