@@ -12,6 +12,11 @@ SOLVERS = "accepted: ddim, ddpm, deis, dpmpp_2m, euler, heun, unipc"
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
+        (
+            ["suite.targets=[4,1000000]"],
+            "suite.targets holds 1000000, which takes every schedule of 1 to 1000000 steps of "
+            "suite.baseline=table; accepted: up to 12, since its table ends at 12 steps",
+        ),
         (["suite.contestants.oracle_shape.powers=[]"], "suite.contestants.oracle_shape.powers=[] is empty"),
         (
             ["+sampler@suite.samplers.x=static"],
