@@ -43,7 +43,8 @@ def compete(finished: FinishedRun, cfg: dict[str, Any], batch_size: int | None) 
         device=finished.device,
         folder=finished.results,
     )
-    return "\n\n".join(fill(told, COLUMNS, break_on_hyphens=False) for told in suite())
+    told = [fill(paragraph, COLUMNS, break_on_hyphens=False) for paragraph in suite()]
+    return "\n\n".join([*told, f"All of it, with plots: {suite.page}"])
 
 
 def runner_of(finished: FinishedRun) -> Runner:

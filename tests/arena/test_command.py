@@ -23,7 +23,9 @@ def test_a_finished_run_meets_everybody(finished, tmp_path):
     assert ended.status == 0, ended.err
     assert "held against, at the same mean NFE, is table" in " ".join(ended.out.split())
     assert ended.out.count("\n\nadaptive ") == 1  # a paragraph of its own
-    assert 80 < max(map(len, ended.out.splitlines())) <= 100
+    *told, where = ended.out.splitlines()
+    assert 80 < max(map(len, told)) <= 100
+    assert where == f"All of it, with plots: {copy}/arena/report.html"
     with open(copy / "arena" / "arena.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["seed"] == "all"]
     names = {row["contestant"] for row in rows}

@@ -9,15 +9,16 @@ from tests.arena.parts import CONTESTANTS, arena
 from tpdm.arena import timing
 from tpdm.arena.effort import foreseen, in_words
 from tpdm.arena.timing import Timed
-from tpdm.arena.tournament import enrolled, matches
+from tpdm.arena.tournament import enrolled, matches, on_the_clock
 from tpdm.suite.arena import crew
 
 SIMPLE = {name: CONTESTANTS[name] for name in ("table", "adaptive", "allocator", "controlled")}
 
 
 def to_be_made(one):
-    met = matches(one.camp, enrolled(one.camp, one.targets), one.targets)
-    return foreseen(one.camp, one.seeds, met, one.timed)
+    entered = enrolled(one.camp, one.targets)
+    met = matches(one.camp, entered, one.targets)
+    return foreseen(one.camp, one.seeds, met, on_the_clock(one.camp, entered), one.timed)
 
 
 def test_calls_are_foreseen_roughly_and_none_where_all_is_there(tmp_path, capfd):
@@ -32,6 +33,23 @@ def test_calls_are_foreseen_roughly_and_none_where_all_is_there(tmp_path, capfd)
     again()
     assert again.meter.calls == 0
     assert "suite=arena" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [4, 100])
+def test_timing_is_foreseen_to_the_call_also_where_nothing_else_is_left(batch, tmp_path):
+    """On no more samples than there are, which are fewer than a batch of 100."""
+    sizes = {
+        "contestants": {"table": CONTESTANTS["table"]},
+        "targets": [2, 3],
+        "seeds": [0],
+        "evaluation": 16,
+    }
+    arena(tmp_path, **sizes)()
+    again = arena(tmp_path, **sizes, timed_batch=batch, timed_repeats=2)
+    calls = to_be_made(again)
+    assert calls > 0
+    again()
+    assert again.meter.calls == calls
 
 
 def test_what_is_there_already_is_no_longer_foreseen(tmp_path):

@@ -54,8 +54,9 @@ class Allocator(Contestant):
         seconds += ring.camp.static_seconds(target)
         return Entry([Share(1.0, self.run_at(ring.camp, allocation, price))], {"price": price}, seconds)
 
-    def leave(self, camp: Camp, path: Path) -> None:
+    def leave(self, camp: Camp, path: Path) -> bool:
         self.find(camp)[0].save(path, {"step": name_of(camp.runner.step), **camp.runner.known_by})
+        return True
 
     def find(self, camp: Camp) -> tuple[Allocation, float]:
         """And the seconds that finding it took."""

@@ -90,9 +90,10 @@ class Contestant(ABC):
         """About how many it makes for a sample that it plays."""
         return target
 
-    def leave(self, camp: Camp, path: Path) -> None:
-        """Writes into the folder `path` what others can sample with, where that is more than grids."""
-        return
+    def leave(self, camp: Camp, path: Path) -> bool:
+        """Writes into the folder `path` what others can sample with, where that is more than grids, and says
+        whether it did."""
+        return False
 
     def grids(self, ring: Ring, targets: Sequence[int]) -> Mapping[int, Levels]:
         """By their numbers of steps, what it found at these budgets that is the same for all samples."""

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tpdm.arena.camp import Camp
 from tpdm.arena.contestant import Entry
 from tpdm.arena.ring import Ring
-from tpdm.arena.store import Kept
+from tpdm.arena.store import Kept, Key
 from tpdm.evaluation.result import Problems
 from tpdm.scheduler.path import retimed
 from tpdm.types import Condition
@@ -35,6 +36,12 @@ class Clocked(NamedTuple):
     call_s: float  # seconds of one, for an image
 
 
+def record(camp: Camp, names: Sequence[str], target: int, seed: int, timed: Timed) -> tuple[str, Key]:
+    """Where it is kept how long they take, and what decides that."""
+    rule = {**timed._asdict(), "threads": torch.get_num_threads()}
+    return f"seconds_{target}", {"timed": [camp.record(name, target, seed) for name in names], **rule}
+
+
 def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Clocked:
     """On the first samples of the evaluation set, by turns. Kept like all else.
 
@@ -43,8 +50,6 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
     the calls that were made in it, since those of few samples are not those of all; the median of the turns
     counts. Of the calls themselves the quickest do, since other work only adds.
     """
-    rule = {**timed._asdict(), "threads": torch.get_num_threads()}
-    key = {"timed": [ring.camp.record(name, target, ring.seed) for name in names], **rule}
 
     def measured() -> Kept:
         entries = {name: ring.camp.contestants[name].enter(ring, target) for name in names}
@@ -62,7 +67,8 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
         worth = {name: nfe[name] * median(turns[name]) for name in entries}
         return Kept({"calls": worth, "call_s": min(calls)}, {})
 
-    numbers = ring.camp.store.keep(f"seconds_{target}", key, measured).numbers
+    kept = ring.camp.store.keep(*record(ring.camp, names, target, ring.seed, timed), measured)
+    numbers = kept.numbers
     return Clocked(numbers["calls"], numbers["call_s"])
 
 

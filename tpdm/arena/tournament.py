@@ -75,10 +75,18 @@ def play(
     each(lambda match: rings[match.ring].played(match.name, match.target), tasks, processes, tick)
 
 
-def time_all(ring: Ring, entered: Entered, targets: Sequence[int], timed: Timed) -> dict[int, Clocked]:
-    """By budget; bounds, which nobody can reach, take no time."""
-    real = [match for match in entered.present if ring.camp.contestants[match[0]].kind != "bound"]
-    return {n: clocked(ring, [name for name, at in real if at == n], n, timed) for n in targets}
+def on_the_clock(camp: Camp, entered: Entered) -> dict[int, list[str]]:
+    """Who is timed at each budget; bounds, which nobody can reach, take no time."""
+    timed: dict[int, list[str]] = {}
+    for name, target in entered.present:
+        if camp.contestants[name].kind != "bound":
+            timed.setdefault(target, []).append(name)
+    return timed
+
+
+def time_all(ring: Ring, entered: Entered, timed: Timed) -> dict[int, Clocked]:
+    """By budget."""
+    return {n: clocked(ring, names, n, timed) for n, names in on_the_clock(ring.camp, entered).items()}
 
 
 def static_errors(rings: Sequence[Ring], targets: Sequence[int]) -> list[float]:

@@ -14,15 +14,16 @@ import torch
 from tpdm.arena.camp import Camp, Runner
 from tpdm.arena.contestant import Contestant, Schedule
 from tpdm.arena.effort import foreseen, in_words
+from tpdm.arena.leaving import LEFT, leave
 from tpdm.arena.meter import Metered, calls_per_second
-from tpdm.arena.report import SCHEDULES, write_report
+from tpdm.arena.report import PAGE, SCHEDULES, write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
 from tpdm.arena.store import Store, code_of, described
 from tpdm.arena.telling import TIME, agreement, convexity, paragraphs, spoken
 from tpdm.arena.timing import Timed
-from tpdm.arena.tournament import Entered, enrolled, matches, play, standings, static_errors, time_all
+from tpdm.arena.tournament import enrolled, matches, on_the_clock, play, standings, static_errors, time_all
 from tpdm.evaluation.digit_classifier import DigitClassifier
 from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.table import Judge
@@ -31,12 +32,15 @@ from tpdm.runtime.provenance import provenance
 from tpdm.runtime.workers import each, one_thread
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
-from tpdm.sampler.grid_file import write_table
 from tpdm.search.problem import Problem
 from tpdm.types import Condition, DataShape
 
 FOLDER, KEPT = "arena", "kept"
-TAKEN = (Path(SCHEDULES).stem, KEPT)  # contestants leave NAME.json or the folder NAME beside these
+TAKEN = (
+    Path(SCHEDULES).stem,
+    Path(LEFT).stem,
+    KEPT,
+)  # contestants leave NAME.json or the folder NAME beside these
 
 
 @register("suite", "arena")
@@ -93,6 +97,7 @@ class Arena:
         sizes = Sizes(search, learning, matching, evaluation)
         check_sizes(sizes, seeds)
         self.folder = folder / FOLDER
+        self.page = self.folder / PAGE
         source = Source(data, condition, tuple(shape), batch_size, device)
         deciding = {
             "run": described(made_by),
@@ -112,7 +117,7 @@ class Arena:
         for who_and_why in entered.missing:
             print(f"suite=arena: {who_and_why}", file=sys.stderr)
         met = matches(self.camp, entered, self.targets)
-        calls = foreseen(self.camp, self.seeds, met, self.timed)
+        calls = foreseen(self.camp, self.seeds, met, on_the_clock(self.camp, entered), self.timed)
         if calls:
             with one_thread() if self.processes > 1 else nullcontext():
                 rate = calls_per_second(self.meter.denoiser, self.camp.sets.matching)
@@ -122,7 +127,7 @@ class Arena:
             each(sets.follow, sets.pieces(self.seeds), self.processes, tick)
             rings = [self.ring(seed) for seed in self.seeds]
             play(rings, met, self.processes, tick)
-            clocks = time_all(rings[0], entered, self.targets, self.timed)
+            clocks = time_all(rings[0], entered, self.timed)
         rows = standings(rings, entered, clocks)
         samples = len(rings) * self.camp.sets.sizes.evaluation
         found = paragraphs(rows, len(rings), samples, self.camp.baseline)
@@ -130,16 +135,8 @@ class Arena:
         told = [*found, *stuck, *agreement(self.camp.baseline, self.gaps())]
         text = [*told, TIME, *(f"{key}: {spoken(value)}" for key, value in provenance().items())]
         write_report(self.folder, str(self.folder.parent), rings, rows, entered.missing, text)
-        self.leave(rings[0], entered)
+        leave(self.folder, rings[0], entered.present)
         return told
-
-    def leave(self, ring: Ring, entered: Entered) -> None:
-        """What others can sample with, a file or a folder for each who found such."""
-        for name in dict(entered.present):
-            contestant, at = self.camp.contestants[name], [n for who, n in entered.present if who == name]
-            contestant.leave(self.camp, self.folder / name)
-            if found := contestant.grids(ring, at):
-                write_table(self.folder / f"{name}.json", found)
 
     def gaps(self) -> dict[int, float]:
         """Between the starts of the baseline's search, where it has several."""
@@ -179,7 +176,7 @@ def check_lists(**given: list[int]) -> None:
 
 def check_names(named: list[str], contestants: Mapping[str, Contestant], baseline: str) -> None:
     """Raises ValueError where two have one name, one has the name of what the arena leaves, or one that
-    another leans on is not there or will not do."""
+    another leans on, or a file, is not there or will not do."""
     if twice := [name for name in named if named.count(name) > 1]:
         raise ValueError(f"suite: two contestants are called {twice[0]}; every name is given once")
     if taken := [name for name in named if name in TAKEN]:
@@ -192,3 +189,4 @@ def check_names(named: list[str], contestants: Mapping[str, Contestant], baselin
         raise ValueError(f"suite.baseline={baseline} is no schedule; accepted: {accepted}")
     for name, contestant in contestants.items():
         contestant.check(name, contestants)
+        described(contestant)  # files that it reads are there
