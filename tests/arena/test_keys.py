@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.arena.parts import CONTESTANTS, arena, conditions
+from tpdm.arena.camp import Camp
 from tpdm.arena.sets import APART, EVALUATION, FIRST, LEARNING, MATCHING, SEARCH, sha256_of
 from tpdm.registry import build
 from tpdm.sampler.grid import uniform
@@ -99,3 +100,26 @@ ONE_OTHER = {
 def test_whatever_data_ask_for_is_known_by_all_of_it(kind):
     one, other = ONE_OTHER[kind]
     assert sha256_of(one) == sha256_of(one) != sha256_of(other)
+
+
+def changed(camp, name, **choices):
+    """The keys of all where one has other choices."""
+    others = {**camp.contestants, name: replace(camp.contestants[name], **choices)}
+    other = Camp(camp.runner, camp.sets, others, camp.baseline, camp.store)
+    return {who for who in others if other.key(who) != camp.key(who)}
+
+
+def test_whoever_is_no_schedule_for_all_is_played_again_where_the_baseline_is_another(tmp_path):
+    """They start from it, or are held to its lengths; a grid or a solver has nothing to do with it."""
+    camp = arena(tmp_path).camp
+    static = {name for name, one in camp.contestants.items() if one.kind == "static"}
+    apart = static - {"table", "mean_schedule"}
+    assert apart == {"uniform", "shifted", "heun"}
+    assert changed(camp, "table", iterations=2) == set(camp.contestants) - apart
+
+
+def test_whoever_leans_on_another_is_played_again_where_that_one_is_another(tmp_path):
+    camp = arena(tmp_path).camp
+    leaning = {"mean_schedule", "shuffled", "own_steps"}
+    assert changed(camp, "adaptive", step="ddim") == {"adaptive"} | leaning
+    assert changed(camp, "allocator", most=6) == {"allocator"}
