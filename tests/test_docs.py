@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from tpdm.cli import config_dir, quoted
 from tpdm.registry import validate
+from tpdm.sampler.grid_file import read_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,6 +65,25 @@ def sweep(words: list[str]) -> list[list[str]]:
         )
 
     return [[pick(word, which) for word in words] for which in (0, -1)]
+
+
+def test_searching_in_python_is_shown_as_it_is_done(finished, tmp_path, monkeypatch):
+    """The lines as they stand, but on fewer samples and steps."""
+    (lines,) = re.findall(
+        r"searched in Python:\n\n```python\n(.*?)```", (ROOT / "docs" / "researchers.md").read_text(), re.S
+    )
+    for shown, here in {
+        "runs/NAME": finished,
+        "512": 4,
+        "problem, 14, iterations=6": "problem, 2, 1",
+    }.items():
+        assert shown in lines
+        lines = lines.replace(shown, str(here))
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(lines, found)
+    assert list(read_table(tmp_path / "table.json")) == [1, 2]
+    assert len(found["gits"]) == 7
 
 
 def test_every_make_target_that_is_shown_exists():
