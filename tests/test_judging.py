@@ -109,7 +109,8 @@ def pixels(path):
 def test_the_predictors_images_are_those_that_sample_draws(out, run, tmp_path):
     """Seed 8 is that of the second prompt; an 8-bit image in a frame of 3 pixels."""
     asked = (f"prompt={PROMPTS[1]}", "seeds=8", "grid=1x1", f"out={tmp_path / 'a.png'}")
-    assert command(sample.main, f"run={run}", *asked, "sampler=adaptive", "sampler.max_steps=9").status == 0
+    sampler = ("sampler=adaptive", "sampler/step=ddim", "sampler.max_steps=9")
+    assert command(sample.main, f"run={run}", *asked, *sampler).status == 0
     drawn = pixels(tmp_path / "a.png")
     shown = pixels(out / "predictor" / "00001.png").repeat(4, 0).repeat(4, 1)
     assert np.abs(drawn[4 : 4 + 128, 4 : 4 + 128] - shown).max() <= 1
