@@ -231,7 +231,7 @@ def test_one_source_is_needed(argv, complaint, monkeypatch, tmp_path):
 
 
 def test_a_checkpoint_has_no_predictor_and_captions_are_no_labels(drawn):
-    assert "choose a fixed sampler" in drawn(official.dit(), *HEADS, "sampler=adaptive").err
+    assert "choose a fixed sampler" in drawn(official.dit(), *HEADS, "sampler=adaptive", "steps=null").err
     assert "labels are given, but this checkpoint reads captions" in drawn(official.tld(), "labels=[1]").err
     assert "labels: '10' does not exist" in drawn(official.dit(), *HEADS, "labels=[10]").err
 

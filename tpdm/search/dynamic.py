@@ -80,7 +80,7 @@ def fine(num_steps: int, candidates: int, power: float) -> Levels:
     levels = uniform(candidates) ** power
     if not (levels.diff() < 0).all():
         raise ValueError(
-            f"search.power={power} makes {candidates} candidates of which some are equal in float32; "
+            f"power={power} makes {candidates} candidates of which some are equal in float32; "
             "use one nearer to 1, or fewer candidates"
         )
     return levels
