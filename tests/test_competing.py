@@ -23,14 +23,22 @@ def reweighted(folder):
     save_artifact(folder, config, state | {name: state[name] + 1})
 
 
-def guided(folder):
-    text = (folder / CONFIG).read_text()
-    assert "guidance_scale: 1.0\n" in text
-    write_text(folder / CONFIG, text.replace("guidance_scale: 1.0\n", "guidance_scale: 2.0\n"))
+def rewritten(before, after):
+    """Another choice in the run's config."""
+
+    def change(folder):
+        text = (folder / CONFIG).read_text()
+        assert text.count(before) > 0
+        write_text(folder / CONFIG, text.replace(before, after))
+
+    return change
 
 
 CHANGES = {
-    "guidance": guided,
+    "guidance": rewritten("guidance_scale: 1.0\n", "guidance_scale: 2.0\n"),
+    "sampler": rewritten("  t_min: 0.01\n", "  t_min: 0.02\n"),
+    "precision": rewritten("inference_dtype: float32\n", "inference_dtype: bfloat16\n"),
+    "data": rewritten("  min_digits: 0\n", "  min_digits: 1\n"),
     "predictor": lambda folder: reweighted(folder / "predictor"),
     "time_only": lambda folder: reweighted(folder / "time_only"),
     "classifier": lambda folder: reweighted(folder / CLASSIFIER),

@@ -15,7 +15,7 @@ from tpdm.runtime.artifact import artifact_sha256, read_artifact_config
 from tpdm.runtime.source import source_sha256
 from tpdm.runtime.timings import read_timings
 from tpdm.sampler.adaptive import AdaptiveSampler
-from tpdm.sharing import modules
+from tpdm.sharing import LIBRARIES, modules, versions
 
 COLUMNS = 100  # of a paragraph on a terminal
 
@@ -62,16 +62,16 @@ def runner_of(finished: FinishedRun) -> Runner:
 
 
 def trained(finished: FinishedRun, folder: Path) -> Trained:
-    """A predictor, and the seconds that its training and its pool took."""
-    seconds = read_timings(finished.run.folder)
+    """A predictor, and the seconds that its training took. Those of its pool are not among them: the exact
+    ends that searches look at are charged to nobody either."""
     budget = kept_budget(read_artifact_config(folder))
-    took = seconds.get(folder.name, 0.0) + seconds.get("pool", 0.0)
+    took = read_timings(finished.run.folder).get(folder.name, 0.0)
     return Trained(finished.predictor(folder), None if budget is None else budget.costs, took)
 
 
 def made_by(finished: FinishedRun, runner: Runner) -> dict[str, Any]:
     """All of a run that decides its results: weights, the code that they are the weights of, how it samples,
-    and who reads its digits."""
+    who reads its digits, and the libraries that all of this computes with."""
     keys = ("data", "sampler", "guidance_scale", "guidance", "inference_dtype")
     judge = finished.run.folder / CLASSIFIER
     predictors = {type(trained.predictor).__module__ for trained in runner.predictors.values()}
@@ -81,6 +81,7 @@ def made_by(finished: FinishedRun, runner: Runner) -> dict[str, Any]:
         "weights": [artifact_sha256(folder) for folder in (finished.weights, *folders(finished))],
         "classifier": artifact_sha256(judge) if judge.exists() else None,
         "code": source_sha256({"tpdm.assembly", "tpdm.denoiser", *modules(finished.cfg), *predictors}),
+        "versions": versions((*LIBRARIES, "scikit-learn")),
         "device": finished.device.type,
     }
 

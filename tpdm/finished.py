@@ -134,9 +134,8 @@ class FinishedRun:
         max_nfe: int | None = None,
         into: Path | None = None,
     ) -> dict[str, Any]:
-        """Prints the tables, draws the pictures into `results`, returns what belongs into summary.json.
-
-        Or into another folder.
+        """Prints the tables, draws the pictures into `results` or another folder, returns what belongs into
+        summary.json.
         """
         check_cap(nfe, max_nfe)
         if self.cfg["evaluation"] is None:

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +38,12 @@ def deciding(cfg: Config, accelerator: Accelerator) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "files": [line for part in ("data", "codec") for line in manifest(cfg[part])],
         "code": source_sha256({"tpdm.assembly", "tpdm.denoiser", *modules(cfg)}),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": versions(LIBRARIES),
     }
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    return {name: version(name) for name in libraries}
 
 
 def numeric(trainer: Config) -> dict[str, Any]:

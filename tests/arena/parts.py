@@ -38,7 +38,7 @@ CONTESTANTS = {
     "one_shot": partial(OneShot, **ONE_SHOT),
     "controlled": partial(Controlled, first=0.2, max_steps=12, t_min=0.01),
     "oracle_steps": partial(OracleSteps, most=7),
-    "oracle_shape": partial(OracleShape, most=4, powers=[0.8, 1.0, 1.3]),
+    "oracle_shape": partial(OracleShape, powers=[0.8, 1.0, 1.3]),
 }
 GRIDS = {"uniform": grid.uniform, "shifted": partial(grid.shifted, shift=3.0)}
 

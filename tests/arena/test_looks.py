@@ -43,6 +43,7 @@ def test_no_two_contestants_of_the_arena_look_the_same():
     assert NAMED["oracle_steps"] == NAMED["allocator"]
     assert NAMED["oracle_shape"] == NAMED["one_shot"]
     assert not {colour for colour, _ in OTHERS} & {colour for colour, _ in looks}
+    assert look("adaptive", camp("table", "adaptive"))[:2] == NAMED["adaptive"]
 
 
 def test_time_is_in_calls_and_who_takes_none_is_left_out():

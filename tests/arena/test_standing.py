@@ -68,6 +68,16 @@ def test_in_every_drawing_the_mean_schedule_has_the_calls_that_were_drawn(ring, 
     assert against_mean([ring], "another", 3, [outcome(nfe)]) is None
 
 
+def test_seeds_are_drawn_again_each_for_itself(ring):
+    """Two sets are worth twice as many samples, which narrows an interval by the root of two; the same
+    drawing of both would not."""
+    result = replace(outcome(3), error=outcome(3).error * torch.linspace(0.5, 1.5, SIZE))
+    one = against_static([ring], [result])
+    both = against_static([ring, Ring(1, ring.camp, None, None)], [result, result])
+    assert both.value == pytest.approx(one.value)
+    assert (one.high - one.low) / (both.high - both.low) == pytest.approx(2**0.5, rel=0.1)
+
+
 def test_an_interval_is_that_of_ninety_five_in_a_hundred(ring):
     """The normal law's, of a mean over one that is known: 1.96 standard errors to each side."""
     error = outcome(3).error * torch.linspace(0.5, 1.5, SIZE)

@@ -53,6 +53,8 @@ def test_beaten_is_said_as_beaten():
 def test_each_contestant_has_a_paragraph_of_its_own():
     rows = [stands("table", 4, (1, 1, 1), "static")]
     rows += [stands(name, n, (1.2, 1.1, 1.3)) for name in ("adaptive", "allocator") for n in (4, 6)]
+    assert not any(text.startswith("No other") for text in paragraphs(rows, 1, 10, "table"))
+    rows.append(stands("uniform", 4, (1.2, 1.1, 1.3), "static"))
     told = paragraphs(rows, 1, 10, "table")
     assert [text.split()[0] for text in told[1:]] == ["adaptive", "allocator", "No"]
 

@@ -113,6 +113,15 @@ def test_a_mean_that_is_not_reached_is_told(tmp_path, recwarn):
     assert len(recwarn) == 0
 
 
+def test_a_mean_that_is_reached_without_the_cap_alone_is_told(tmp_path):
+    """Nobody is foreseen to gain by a fourth step, and everybody by a fifth."""
+    made = allocation()
+    expected = [made.expected[:3], 2 * made.expected[2:3], made.expected[2:3] / 9]
+    replace(made, expected=torch.cat(expected)).save(tmp_path, MADE_BY)
+    with pytest.warns(UserWarning, match=r"^nfe=4 is not reached .* leads to is 3"):
+        sampler(tmp_path, nfe=4.0, max_nfe=4)
+
+
 def test_its_folder_keeps_all_of_it(folder):
     kept, made_by = Allocation.load(folder)
     assert made_by["step"] == "ab2"

@@ -37,6 +37,8 @@ def test_the_narrowest_range_is_calibrated_whatever_it_leads_to(low):
     narrow = CostRange(low, low * NARROWEST)
     assert calibrated(narrow, lambda cost: 5.0, True).nfe == [5.0]
     assert calibrated(narrow, lambda cost: 3.0 if cost > narrow.middle else 7.0, True).nfe == [7.0, 3.0]
+    steep = calibrated(narrow, lambda cost: 20 * (low / cost) ** 300, True)  # every gap is worth halving
+    assert (steep.nfe[0], steep.nfe[-1]) == pytest.approx((20, 20 / NARROWEST**300))
     with pytest.raises(ValueError, match=r"reward\.cost\.low=.* at least 1\.01 times as much"):
         CostRange(low, low * 1.0099)
 

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tpdm.arena.report import SCHEDULES
 from tpdm.arena.ring import Ring
 from tpdm.runtime.atomic import read_json, write_json
 from tpdm.sampler.grid_file import write_table
 
-LEFT = "left.json"  # names of what was left here, so that nothing else is ever taken for it
+LEFT, KEPT = "left.json", "kept"
+TAKEN = (Path(LEFT).stem, Path(SCHEDULES).stem, KEPT)  # no contestant's names: what the arena itself leaves
+WRITTEN = (".csv", ".html", ".png")
+NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 def leave(folder: Path, ring: Ring, present: Sequence[tuple[str, int]]) -> None:
     """NAME.json or the folder NAME, for each of those present at some budgets who found such."""
-    clear(folder)
+    for name in listed(folder):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    names = dict(present)
+    may_be = [*names, *(f"{name}.json" for name in names)]
+    write_json(folder / LEFT, may_be)  # where this is cut short, the next start finds what there is of them
     left: list[str] = []
-    for name in dict(present):
+    for name in names:
         contestant, at = ring.camp.contestants[name], [target for who, target in present if who == name]
         if contestant.leave(ring.camp, folder / name):
             left.append(name)
@@ -28,21 +41,21 @@ def leave(folder: Path, ring: Ring, present: Sequence[tuple[str, int]]) -> None:
     write_json(folder / LEFT, left)
 
 
-def clear(folder: Path) -> None:
-    """Takes away what is listed. ValueError where that is no list of names."""
+def listed(folder: Path) -> list[str]:
+    """What an earlier start left. ValueError where its list names anything else."""
     if not (folder / LEFT).exists():
-        return
+        return []
     names = read_json(folder / LEFT)
-    if not isinstance(names, list) or not all(map(is_name, names)):
-        raise ValueError(f"{folder / LEFT} is no list of names in its folder; it was edited: delete it")
-    for path in (folder / name for name in names):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    (folder / LEFT).unlink()
+    if not isinstance(names, list) or not all(map(is_left, names)):
+        raise ValueError(f"{folder / LEFT} lists what no contestant leaves; it was edited: delete it")
+    return names
 
 
-def is_name(name: Any) -> bool:
-    """Whether it is one of a file in its folder, and leads nowhere else."""
-    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name
+def is_left(name: Any) -> bool:
+    """Whether a contestant may have left it: in this folder, and beside what the arena itself writes."""
+    return (
+        isinstance(name, str)
+        and NAME.fullmatch(name) is not None
+        and name.removesuffix(".json") not in TAKEN
+        and Path(name).suffix not in WRITTEN
+    )

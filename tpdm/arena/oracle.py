@@ -18,14 +18,9 @@ from tpdm.sampler.allocation import allocate
 
 @dataclass(frozen=True)
 class Bound(Contestant):
-    """Picks from the baseline's results, up to so many steps."""
+    """Knows the errors that it picks by."""
 
     kind: ClassVar[Kind] = "bound"
-
-    most: Positive[int]
-
-    def absent(self, camp: Camp, target: int) -> str | None:
-        return None if target <= self.most else f"it picks from up to {self.most} steps"
 
 
 @register("arena", "oracle_steps")
@@ -34,11 +29,15 @@ class OracleSteps(Bound):
     """For each sample the number of the baseline's steps that is best at a price for a step.
 
     The price is the same for all, and such that the mean is the budget: no other way to share out so many
-    steps has a smaller mean error (Everett 1963).
+    steps has a smaller mean error (Everett 1963). It gives `most` steps at most.
     """
 
+    most: Positive[int]
+
     def absent(self, camp: Camp, target: int) -> str | None:
-        return super().absent(camp, target) or camp.shortage(self.most)
+        if target > self.most:
+            return f"it gives at most {self.most} steps"
+        return camp.shortage(self.most)
 
     def enter(self, ring: Ring, target: int) -> Entry:
         errors = torch.stack([ring.static(n).error for n in range(1, self.most + 1)])

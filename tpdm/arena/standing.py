@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from tpdm.arena.borrowed import MeanSchedule
 from tpdm.arena.contestant import Kind, Outcome
 from tpdm.arena.ring import Ring
 
+Below = Callable[[Ring, Outcome, Float[Tensor, "D B"]], Float[Tensor, "D"]]
 DRAWS, LEVEL = 2000, 0.95  # drawings of the samples; what share of them an interval holds
 SAME = 5e-4  # nearer to 1 than this, a ratio shows no difference of schedules
 TRIMMED = 0.02  # of the samples left out at each end, in the mean beside the mean
@@ -146,7 +147,7 @@ def static_at(ring: Ring, outcome: Outcome, shares: Float[Tensor, "D B"]) -> Flo
     return under
 
 
-def ratio(rings: Sequence[Ring], outcomes: Sequence[Outcome], below: Any) -> Ratio:
+def ratio(rings: Sequence[Ring], outcomes: Sequence[Outcome], below: Below) -> Ratio:
     """`below(ring, outcome, shares)` is the mean error under the line, for each drawing's shares."""
     parts = []
     for ring, outcome in zip(rings, outcomes, strict=True):

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tpdm.runtime.artifact import config_sha256, load_artifact, save_artifact
-from tpdm.runtime.atomic import read_json
+from tpdm.runtime.artifact import load_artifact, save_artifact
 from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import BusyError
 
@@ -81,7 +80,7 @@ def described(part: Any) -> Any:
         choices = {field.name: described(getattr(part, field.name)) for field in fields(part)}
         return {"is": described(type(part)), "with": choices}
     if isinstance(part, Path):
-        return {"holds": config_sha256(read_json(part))}
+        return {"holds": hashlib.sha256(part.read_bytes()).hexdigest()}
     if isinstance(part, Mapping):
         return {str(key): described(item) for key, item in part.items()}
     if isinstance(part, list | tuple):

@@ -18,11 +18,11 @@ AGREE = 0.01  # of the cost: nearer than this the ends of two starts are one sch
 WORDS = {"better": "beats", "worse": "is beaten by", "ties": "ties with", "same": "does the same as"}
 
 
-def paragraphs(standings: Sequence[Standing], rings_seeds: int, samples: int, baseline: str) -> list[str]:
+def paragraphs(standings: Sequence[Standing], seeds: int, samples: int, baseline: str) -> list[str]:
     """Of all seeds together: what is measured, each adaptive contestant against the static one and against
     its own mean, what to be careful with, and each bound."""
     pooled = [row for row in standings if row.seed is None]
-    over = f"{rings_seeds} seed{'s' * (rings_seeds > 1)}"
+    over = f"{seeds} seed{'s' * (seeds > 1)}"
     measured = (
         f"Errors are mean squared distances to the end of the exact ODE, on {samples} held-out noises and "
         f"conditions over {over}, with {100 * LEVEL:g} % intervals from drawing the samples again. "
@@ -67,8 +67,8 @@ def told_at(outcome: str, at: Mapping[int, Ratio]) -> str:
 
 
 def margin(ratio: Ratio) -> str:
-    """How much less or more error, in per cent of the other's, with its interval; from twice as much on, how
-    many times."""
+    """How much less or more error, in per cent of the other's, with its interval; how many times, where it is
+    surely over twice as much."""
     if ratio.low > 2:
         return f"{ratio.value:.1f} times the error ({ratio.low:.1f} to {ratio.high:.1f})"
     ends = sorted(abs(100 * (1 - x)) for x in (ratio.low, ratio.high))
@@ -97,6 +97,8 @@ def beaten_static(pooled: Sequence[Standing], baseline: str) -> list[str]:
         for row in pooled
         if row.kind == "static" and row.contestant != baseline and row.against_static.verdict == "better"
     ]
+    if not any(row.kind == "static" and row.contestant != baseline for row in pooled):
+        return []
     if not better:
         return [f"No other static contestant beats {baseline} anywhere."]
     return [f"{baseline} is not the best static contestant: it is beaten by {'; '.join(better)}."]

@@ -54,8 +54,8 @@ class Allocation:
         return ((seen - self.mean.to(seen)) @ weights[:-1] + weights[-1]).exp().T
 
     def price(self, nfe: float, most: int) -> float:
-        """Of a step, where the samples of `expected` take a mean of `nfe` and none over `most`. ValueError
-        where no price does."""
+        """Of a step, where the samples of `expected` take a mean of `nfe`, or the nearest below it that there
+        is a price for, and none over `most`. ValueError for what can be no mean."""
         if not 1 <= nfe <= most:
             raise ValueError(f"nfe={nfe:g} is no mean of 1 to {most} steps; accepted: 1 to {most}")
         return allocate(self.expected[:most], nfe)[1]
@@ -90,7 +90,7 @@ class Allocation:
         if not folder.is_dir():
             seen = "is a file" if folder.exists() else "is missing"
             raise ValueError(f"sampler.path={folder} {seen}; accepted: {ACCEPTED}")
-        made_by, state = load_artifact(folder)
+        made_by, state = load_artifact(folder, f"accepted as sampler.path: {ACCEPTED}")
         if made_by.get("kind") != KIND:
             raise ValueError(f"sampler.path={folder} holds no allocation; accepted: {ACCEPTED}")
         if fault := fault_of(made_by, state):

@@ -14,9 +14,9 @@ import torch
 from tpdm.arena.camp import Camp, Runner
 from tpdm.arena.contestant import Contestant, Schedule
 from tpdm.arena.effort import foreseen, in_words
-from tpdm.arena.leaving import LEFT, leave
+from tpdm.arena.leaving import KEPT, TAKEN, leave, listed
 from tpdm.arena.meter import Metered, calls_per_second
-from tpdm.arena.report import PAGE, SCHEDULES, write_report
+from tpdm.arena.report import PAGE, write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
@@ -35,12 +35,7 @@ from tpdm.sampler.grid import Grid, Levels
 from tpdm.search.problem import Problem
 from tpdm.types import Condition, DataShape
 
-FOLDER, KEPT = "arena", "kept"
-TAKEN = (
-    Path(SCHEDULES).stem,
-    Path(LEFT).stem,
-    KEPT,
-)  # contestants leave NAME.json or the folder NAME beside these
+FOLDER = "arena"
 
 
 @register("suite", "arena")
@@ -103,7 +98,7 @@ class Arena:
             "run": described(made_by),
             "camp": source.camp(sizes),
             "reference_steps": reference_steps,
-            "code": code_of(__name__),
+            "code": code_of("tpdm.arena.tournament"),  # what plays, and not what tells of it
         }
         store = Store(self.folder / KEPT, deciding)
         self.meter = Metered(runner.denoiser)
@@ -113,6 +108,7 @@ class Arena:
 
     def __call__(self) -> list[str]:
         """Plays, writes everything into its folder, returns the paragraphs that sum it up."""
+        listed(self.folder)
         entered = enrolled(self.camp, self.targets)
         for who_and_why in entered.missing:
             print(f"suite=arena: {who_and_why}", file=sys.stderr)

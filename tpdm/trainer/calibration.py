@@ -15,6 +15,7 @@ from tpdm.types import Condition, CostRange, DataShape, DenoiserLike, TimePredic
 SEEDS = 2**29  # of conditions and noises that neither training nor evaluation has
 FIRST, MOST = 9, 33  # costs at which the mean is measured: to begin with, and at most
 CLOSE = 1.1  # neighbours whose means differ by less than this factor need no cost between them
+NONE = (0.0, 1.0, 1.0)  # what is left to halve where all costs are too near to each other
 NEAREST = 1.001  # nor do costs by less than this: a predictor that is blind takes its steps at once for all
 
 
@@ -28,7 +29,7 @@ def calibrated(costs: CostRange, mean_nfe: Callable[[float], float], silent: boo
                 seen[cost] = mean_nfe(cost)
                 progress.advance(cost=cost, nfe=seen[cost])
             known = [pair for pair in pairwise(sorted(seen)) if pair[1] > NEAREST * pair[0]]
-            gap, low, high = max((abs(math.log(seen[a] / seen[b])), a, b) for a, b in known)
+            gap, low, high = max(((abs(math.log(seen[a] / seen[b])), a, b) for a, b in known), default=NONE)
             wanted = [math.sqrt(low * high)] if gap > math.log(CLOSE) else []
         progress.end()
     return Budget.fit(costs, seen)
