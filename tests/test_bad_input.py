@@ -78,6 +78,10 @@ def test_a_denoiser_for_another_config_is_not_adopted(finished, tmp_path):
     ("argv", "line"),
     [
         (["steps=0"], "steps=0 (int) is not accepted; accepted: int > 0 or null"),
+        (
+            ["sampler=static", "sampler.step=ddim"],
+            "sampler.step='ddim' (str) is not accepted; accepted: a component, as GROUP/KEY=NAME chooses",
+        ),
         (["sampler=eular"], "sampler=eular is not known; did you mean euler?"),
         (["sampler=ddpm"], "scheduler=flow does not have"),
         (["sampler=euler", "sampler/grid=learned", "sampler.grid.path=no.json"], "no.json is missing"),

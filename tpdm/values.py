@@ -180,6 +180,7 @@ _WORDS: dict[Any, Callable[[tuple], str]] = {
     Union: lambda args: " or ".join(map(_describe, args)),
     types.UnionType: lambda args: " or ".join(map(_describe, args)),
     list: lambda args: f"a list of ({_describe(args[0])})",
+    Callable: lambda args: "a component, as GROUP/KEY=NAME chooses one,",
     tuple: lambda args: f"[{', '.join('...' if a is ... else _describe(a) for a in args)}]",
 }
 
