@@ -238,6 +238,11 @@ def test_levels_that_were_found_are_grids_that_a_sampler_takes(played, tmp_path)
         ({"grids": {"adaptive": grid.uniform}}, "two contestants are called adaptive"),
         ({"grids": {"schedules": grid.uniform}}, "a contestant is called schedules, as is what the arena"),
         ({"grids": {"kept": grid.uniform}}, "a contestant is called kept, as is what the arena leaves"),
+        ({"grids": {"../up": grid.uniform}}, r"a contestant is called '\.\./up', and files are named so"),
+        (
+            {"grids": {"two words": grid.uniform}},
+            "a contestant is called 'two words', and files are named so",
+        ),
         ({"targets": [2, 30]}, r"suite\.baseline=table; accepted: up to 8, since its table ends"),
     ],
 )

@@ -13,6 +13,7 @@ from tpdm.arena.camp import Camp
 from tpdm.arena.sets import APART, EVALUATION, FIRST, LEARNING, MATCHING, SEARCH, sha256_of
 from tpdm.registry import build
 from tpdm.sampler.grid import uniform
+from tpdm.suite import arena as suite
 from tpdm.types import Text
 
 TABLE = {"table": CONTESTANTS["table"]}
@@ -42,6 +43,12 @@ def test_a_grid_file_that_holds_another_grid_is_played_again(kind, tmp_path):
     assert not torch.equal(errors[0], errors[1])
     assert torch.equal(errors[0], errors[2])
     assert len(list(one.camp.store.folder.glob("mine_3_seed0-*"))) == 2
+
+
+def test_results_are_known_by_the_code_of_what_plays_and_of_what_judges(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "source_sha256", sorted)
+    code = arena(tmp_path, contestants=TABLE).camp.store.deciding["code"]
+    assert code == ["tpdm.arena.tournament", "tpdm.evaluation.digits"]
 
 
 def grid_in_suite(file):

@@ -91,14 +91,15 @@ def missed(pooled: Sequence[Standing], baseline: str) -> list[str]:
 
 
 def beaten_static(pooled: Sequence[Standing], baseline: str) -> list[str]:
-    """A warning for every static schedule that is better than the one all are held against."""
+    """A warning for every other static schedule that is better than the one all are held against."""
+    others = [row for row in pooled if row.kind == "static" and row.contestant != baseline]
+    if not others:
+        return []
     better = [
         f"{row.contestant}, with {margin(row.against_static)} at NFE {row.target}"
-        for row in pooled
-        if row.kind == "static" and row.contestant != baseline and row.against_static.verdict == "better"
+        for row in others
+        if row.against_static.verdict == "better"
     ]
-    if not any(row.kind == "static" and row.contestant != baseline for row in pooled):
-        return []
     if not better:
         return [f"No other static contestant beats {baseline} anywhere."]
     return [f"{baseline} is not the best static contestant: it is beaten by {'; '.join(better)}."]

@@ -67,8 +67,7 @@ def clocked(ring: Ring, names: Sequence[str], target: int, timed: Timed) -> Cloc
         worth = {name: nfe[name] * median(turns[name]) for name in entries}
         return Kept({"calls": worth, "call_s": min(calls)}, {})
 
-    kept = ring.camp.store.keep(*record(ring.camp, names, target, ring.seed, timed), measured)
-    numbers = kept.numbers
+    numbers = ring.camp.store.keep(*record(ring.camp, names, target, ring.seed, timed), measured).numbers
     return Clocked(numbers["calls"], numbers["call_s"])
 
 

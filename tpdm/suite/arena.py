@@ -14,13 +14,13 @@ import torch
 from tpdm.arena.camp import Camp, Runner
 from tpdm.arena.contestant import Contestant, Schedule
 from tpdm.arena.effort import foreseen, in_words
-from tpdm.arena.leaving import KEPT, TAKEN, leave, listed
+from tpdm.arena.leaving import KEPT, TAKEN, is_left, leave, listed
 from tpdm.arena.meter import Metered, calls_per_second
 from tpdm.arena.report import PAGE, write_report
 from tpdm.arena.ring import Ring
 from tpdm.arena.sets import Sets, Sizes, Source, check_sizes
 from tpdm.arena.static import BySolver, OnGrid, Searched, Table
-from tpdm.arena.store import Store, code_of, described
+from tpdm.arena.store import Store, described
 from tpdm.arena.telling import TIME, agreement, convexity, paragraphs, spoken
 from tpdm.arena.timing import Timed
 from tpdm.arena.tournament import enrolled, matches, on_the_clock, play, standings, static_errors, time_all
@@ -29,6 +29,7 @@ from tpdm.evaluation.digits import digit_judge
 from tpdm.evaluation.table import Judge
 from tpdm.registry import NonNegative, Positive, Range, register
 from tpdm.runtime.provenance import provenance
+from tpdm.runtime.source import source_sha256
 from tpdm.runtime.workers import each, one_thread
 from tpdm.sampler.fixed import FixedSampler
 from tpdm.sampler.grid import Grid, Levels
@@ -98,7 +99,7 @@ class Arena:
             "run": described(made_by),
             "camp": source.camp(sizes),
             "reference_steps": reference_steps,
-            "code": code_of("tpdm.arena.tournament"),  # what plays, and not what tells of it
+            "code": source_sha256({"tpdm.arena.tournament", digit_judge.__module__}),  # not what tells of it
         }
         store = Store(self.folder / KEPT, deciding)
         self.meter = Metered(runner.denoiser)
@@ -178,6 +179,11 @@ def check_names(named: list[str], contestants: Mapping[str, Contestant], baselin
     if taken := [name for name in named if name in TAKEN]:
         raise ValueError(
             f"suite: a contestant is called {taken[0]}, as is what the arena leaves; accepted: any other name"
+        )
+    if strange := [name for name in named if not is_left(name)]:
+        raise ValueError(
+            f"suite: a contestant is called {strange[0]!r}, and files are named so; accepted: up to 100 "
+            "letters, digits, _ and -, the first no -"
         )
     schedules = [name for name, contestant in contestants.items() if isinstance(contestant, Schedule)]
     if baseline not in schedules:
